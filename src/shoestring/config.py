@@ -1,0 +1,198 @@
+"""Strict typed settings: TOML in, every mistake reported at once, a canonical hash out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from shoestring.errors import ConfigError, Problem, suggest
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused, defaults checked, docstrings of fields kept as help."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=False,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+S = TypeVar("S", bound=Settings)
+Table = dict[str, Any]
+
+
+def canonical_json(settings: Settings, *, exclude: set[str] | None = None) -> str:
+    """Return the one JSON text of `settings`: every key present, keys sorted, no spaces."""
+    dump = settings.model_dump(mode="json", exclude=exclude)
+    return json.dumps(dump, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(settings: Settings, *, exclude: set[str] | None = None) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(settings, exclude=exclude).encode()).hexdigest()[:16]
+
+
+def union_of(settings: Iterable[type[Settings]]) -> Any:
+    """Return the union of settings classes told apart by their `kind`, as an annotation pydantic reads."""
+    return Annotated[reduce(or_, settings), Field(discriminator="kind")]
+
+
+def load_toml(path: Path) -> Table:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: if the file is missing, is a folder, or is not TOML; names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise ConfigError(str(path), [Problem("", f"there is no such file{suggest(path.name, near)}")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [Problem("", f"cannot be read: {error}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), [Problem("", f"is not TOML: {error}")]) from None
+
+
+def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> Table:
+    """Return a copy of `table` with `section.key=value` overrides put in; a value is TOML, or else a plain string.
+
+    >>> apply_overrides({"method": {"kind": "mezo"}}, ["method.lr=1e-6", "task=SST-2"])
+    {'method': {'kind': 'mezo', 'lr': 1e-06}, 'task': 'SST-2'}
+
+    Raises:
+        ConfigError: listing every override that is not of the form `key=value` or goes through a plain value.
+    """
+    result = _copy(table)
+    problems = [problem for text in overrides if (problem := _override(result, text)) is not None]
+    if problems:
+        raise ConfigError("command line", problems)
+    return result
+
+
+def build(settings: type[S], table: Mapping[str, Any], source: str) -> S:
+    """Validate `table` as `settings`.
+
+    Raises:
+        ConfigError: listing every problem: the key, what was given, what is allowed, the nearest match.
+    """
+    try:
+        return settings.model_validate(table)
+    except ValidationError as error:
+        problems = [_explain(settings, detail) for detail in error.errors(include_url=False)]
+        raise ConfigError(source, problems) from None
+
+
+def _override(table: Table, text: str) -> Problem | None:
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        return Problem(text, "is not of the form section.key=value")
+    section: Table = table
+    for part in path[:-1]:
+        inner = section.setdefault(part, {})
+        if not isinstance(inner, dict):
+            return Problem(key, f"{part!r} holds {inner!r}, which has no keys of its own")
+        section = inner
+    section[path[-1]] = _parse(value.strip())
+    return None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copy(table: Mapping[str, Any]) -> Table:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+
+
+def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:
+    where, owner = _locate(settings, detail["loc"])
+    context = detail.get("ctx", {})
+    given = detail["input"]
+    match detail["type"]:
+        case "extra_forbidden":
+            key = str(detail["loc"][-1])
+            return Problem(where, f"unknown key{suggest(key, owner.model_fields if owner else ())}")
+        case "missing":
+            return Problem(where, "is required")
+        case "union_tag_invalid":
+            allowed = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+            tag = str(context["tag"])
+            return Problem(f"{where}.kind", f"there is no {tag!r}{suggest(tag, allowed)}")
+        case "union_tag_not_found":
+            return Problem(f"{where}.kind", f"is required{_allowed_kinds(settings, where)}")
+        case "literal_error":
+            allowed = [choice.strip(" '") for choice in str(context["expected"]).replace(" or ", ",").split(",")]
+            return Problem(where, f"got {given!r}{suggest(str(given), allowed)}")
+        case "value_error":
+            return Problem(where, str(context.get("error", detail["msg"])))
+        case _:
+            return Problem(where, f"got {given!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}")
+
+
+def _locate(settings: type[Settings], location: tuple[int | str, ...]) -> tuple[str, type[Settings] | None]:
+    """Return the key as the user writes it, without pydantic's union tags, and the settings class that owns it."""
+    shown: list[str] = []
+    owner: type[Settings] | None = settings
+    annotation: Any = settings
+    for part in location:
+        choices = _settings_in(annotation)
+        tagged = {tag: choice for choice in choices for tag in _tags(choice)}
+        if isinstance(part, str) and len(choices) > 1 and part in tagged:
+            owner = annotation = tagged[part]
+            continue
+        if isinstance(part, str) and part in {choice.__name__ for choice in choices} and not _has_field(choices, part):
+            owner = annotation = next(choice for choice in choices if choice.__name__ == part)
+            continue
+        if isinstance(part, str) and part in {"str", "constrained-str"} and len(get_args(annotation)) > 1:
+            continue
+        shown.append(str(part) if isinstance(part, str) else f"{part + 1}.")
+        if len(choices) == 1:
+            owner = choices[0]
+            field = owner.model_fields.get(str(part))
+            annotation = field.annotation if field is not None else None
+        elif arguments := [argument for argument in get_args(annotation) if argument is not Ellipsis]:
+            annotation = arguments[-1]
+    return ".".join(text.rstrip(".") for text in shown), owner
+
+
+def _settings_in(annotation: Any) -> list[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [found for argument in get_args(annotation) for found in _settings_in(argument)]
+    return []
+
+
+def _has_field(choices: Sequence[type[Settings]], name: str) -> bool:
+    return any(name in choice.model_fields for choice in choices)
+
+
+def _tags(settings: type[Settings]) -> tuple[str, ...]:
+    kind = settings.model_fields.get("kind")
+    return get_args(kind.annotation) if kind is not None else ()
+
+
+def _allowed_kinds(settings: type[Settings], where: str) -> str:
+    field = settings.model_fields.get(where.split(".")[0])
+    tags = sorted(tag for choice in _settings_in(field.annotation if field else None) for tag in _tags(choice))
+    return f". Allowed: {', '.join(tags)}" if tags else ""

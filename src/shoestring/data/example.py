@@ -1,0 +1,42 @@
+"""An example and the splits made of examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled text, pair of texts, or any number of named texts.
+
+    Attributes:
+        uid: where it comes from, e.g. `train:17` (0-based row of the source split); unique within a run.
+        sentences: the texts, in the order of `Task.sentences`.
+        label: label name for classification, number for regression.
+    """
+
+    uid: str
+    sentences: tuple[str, ...]
+    label: str | float
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains, selects and is tested on. `tests` maps `test`, `test-mismatched`, ... to examples."""
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    tests: Mapping[str, tuple[Example, ...]]
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Hash every uid, text and label of every split, in order."""
+        sha = hashlib.sha256()
+        for name, examples in {"train": self.train, "dev": self.dev, **self.tests}.items():
+            sha.update(f"[{name}]".encode())
+            for example in examples:
+                sha.update("\x1f".join((example.uid, *example.sentences, str(example.label))).encode())
+                sha.update(b"\x1e")
+        object.__setattr__(self, "digest", sha.hexdigest()[:16])

@@ -1,0 +1,111 @@
+"""Named errors: every mistake a user can make has one, and its text says where, what was given, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class ShoestringError(Exception):
+    """Base of everything this package raises on purpose; the command line prints it without a traceback."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config: where it stands, and what is wrong there."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class ConfigError(ShoestringError):
+    """A recipe, a task file or an override is wrong. Lists every problem found, not only the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {count}\n{lines}")
+
+
+class UnknownNameError(ShoestringError):
+    """A name that no registry, catalogue or folder knows."""
+
+    def __init__(self, kind: str, given: str, allowed: Iterable[str], where: str = "") -> None:
+        self.kind, self.given, self.allowed = kind, given, tuple(allowed)
+        prefix = f"{where}: " if where else ""
+        super().__init__(f"{prefix}unknown {kind} {given!r}{suggest(given, self.allowed)}")
+
+
+class DuplicateNameError(ShoestringError):
+    """Two entries of one registry claim the same name."""
+
+
+class DataError(ShoestringError):
+    """A data file cannot be read as asked; names the file and, where there is one, the line."""
+
+    def __init__(self, where: str, what: str, line: int | None = None) -> None:
+        self.where, self.line = where, line
+        place = where if line is None else f"{where}, line {line}"
+        super().__init__(f"{place}: {what}")
+
+
+class TemplateError(ShoestringError):
+    """A prompt template is not written in the template language."""
+
+
+class LabelWordError(ShoestringError):
+    """A label word is missing, repeated, or not one token where one token is required."""
+
+
+class PromptTooLongError(ShoestringError):
+    """A rendered prompt does not fit the model, or truncation would cut off what the model must read."""
+
+
+class ModelError(ShoestringError):
+    """A model or tokenizer cannot be loaded, or cannot do what the run asks of it."""
+
+
+class OptimizerError(ShoestringError):
+    """An optimizer is given settings or a closure it cannot work with."""
+
+
+class NonFiniteLossError(ShoestringError):
+    """The loss became NaN or infinite; names the step and the examples of the batch."""
+
+    def __init__(self, step: int, loss: float, examples: Sequence[str]) -> None:
+        self.step, self.loss, self.examples = step, loss, tuple(examples)
+        shown = ", ".join(self.examples[:8]) + (", ..." if len(self.examples) > 8 else "")
+        super().__init__(
+            f"step {step}: the loss is {loss} on the batch [{shown}]; "
+            "a smaller method.lr (or method.eps) or model.dtype=float32 usually helps"
+        )
+
+
+class RunFolderError(ShoestringError):
+    """A run folder belongs to another config, is damaged, or is being written by another process."""
+
+
+class OutputError(ShoestringError):
+    """The disk refuses: not writable, full, or not a folder."""
+
+
+def suggest(given: str, allowed: Iterable[str], *, shown: int = 12) -> str:
+    """Return the tail of a message: the nearest allowed name and the allowed names.
+
+    >>> suggest("mezzo", ["adam", "mezo"])
+    "; did you mean 'mezo'? Allowed: adam, mezo"
+    """
+    names = sorted(allowed)
+    folded = {name.casefold(): name for name in names}
+    near = get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
+    hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+    if not names:
+        return hint if near else ""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{hint} Allowed: {', '.join(names[:shown])}{more}"

@@ -1,0 +1,1 @@
+"""Tasks: what is asked, in which words, how it is scored. A task is one TOML file."""
