@@ -1,0 +1,148 @@
+"""What is wrong with a task's prompts: for `shoestring tasks check`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from shoestring.errors import ShoestringError
+from shoestring.prompts.codec import Codec
+from shoestring.prompts.label_words import encode_causal, encode_masked, label_words
+from shoestring.prompts.parts import Part, PieceEncoder, mask_id
+from shoestring.prompts.rendering import prompt_text, template_pieces
+from shoestring.prompts.template import Form, Pieces, Sentence, Special, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedTokenizerBase
+
+    from shoestring.prompts.settings import Kind
+    from shoestring.tasks.spec import Task
+
+FORMS: tuple[Form, ...] = ("masked", "causal")
+
+
+def check_task(task: Task, tokenizer: PreTrainedTokenizerBase | None = None, kind: Kind | None = None) -> list[str]:
+    """Return everything that is wrong with a task's prompts, each problem with its place; empty if nothing is.
+
+    Every template is parsed and every golden rendering compared. With a tokenizer, the templates of `kind` are encoded,
+    their label words looked up, and the limits compared with what the model reads.
+
+    Args:
+        task: the task.
+        tokenizer: a transformers tokenizer, or None to check the file alone.
+        kind: what the model does; None checks `masked` and `causal` forms alike.
+    """
+    problems = list(_file_problems(task))
+    if tokenizer is not None and kind != "head":
+        codec = Codec(tokenizer)
+        for form in FORMS if kind is None else (kind,):
+            problems += _tokenizer_problems(task, codec, form, required=kind is not None)
+    return list(dict.fromkeys(problems))
+
+
+def _file_problems(task: Task) -> Iterator[str]:
+    for name, template in task.templates.items():
+        try:
+            label_words(task, template)
+        except ShoestringError as error:
+            yield str(error)
+        for form in FORMS:
+            try:
+                pieces = template_pieces(task, template, form, name)
+            except ShoestringError as error:
+                yield str(error)
+                continue
+            if pieces is not None:
+                yield from _piece_problems(f"task {task.name}, template {name!r} ({form})", pieces, task)
+        if template.causal is not None and template.answer.endswith(" "):
+            yield f"task {task.name}, template {name!r}: `answer` {template.answer!r} ends in a space"
+    yield from _golden_problems(task)
+
+
+def _piece_problems(where: str, pieces: Pieces, task: Task) -> Iterator[str]:
+    for piece, following in itertools.pairwise(pieces):
+        if isinstance(piece, Text) and piece.text.endswith(" ") and not isinstance(following, Text):
+            yield (
+                f"{where}: the text {piece.text!r} ends in a space before a token; label words bring their own space, "
+                "and sentences have `+` forms for it"
+            )
+    used = {piece.index for piece in pieces if isinstance(piece, Sentence)}
+    for index, name in enumerate(task.sentences):
+        if index not in used:
+            yield f"{where}: sentence {index} ({name}) is never shown to the model"
+
+
+def _golden_problems(task: Task) -> Iterator[str]:
+    for number, golden in enumerate(task.golden, start=1):
+        where = f"task {task.name}, golden {number}"
+        if len(golden.sentences) != len(task.sentences):
+            yield f"{where}: has {len(golden.sentences)} sentences; the task has {len(task.sentences)}"
+            continue
+        if golden.masked is None and golden.causal is None:
+            yield f"{where}: has neither a `masked` nor a `causal` rendering, so it checks nothing"
+        for form in FORMS:
+            wanted = golden.masked if form == "masked" else golden.causal
+            if wanted is None:
+                continue
+            try:
+                template = task.template(golden.template)
+                found = prompt_text(task, template, form, golden.sentences, label_words(task, template))
+            except ShoestringError as error:
+                yield f"{where}: {error}"
+                continue
+            if found is None:
+                yield f"{where}: has a {form} rendering, but its template has no {form} form"
+            elif found != wanted:
+                yield f"{where}: the {form} prompt is {found!r}, but the file says {wanted!r}"
+            if form == "causal" and found is not None and found.endswith(" "):
+                yield f"{where}: the causal prompt {found!r} ends in a space before the answer"
+
+
+def _tokenizer_problems(task: Task, codec: Codec, form: Form, *, required: bool) -> Iterator[str]:
+    having = {name: template for name, template in task.templates.items() if getattr(template, form) is not None}
+    if required and not having:
+        yield f"task {task.name}: no template has a {form} form"
+    for name, template in having.items():
+        where = f"task {task.name}, template {name!r} ({form})"
+        try:
+            words = label_words(task, template)
+            pieces = template_pieces(task, template, form, name)
+            if form == "masked":
+                mask_id(codec)
+            options = (encode_masked if form == "masked" else encode_causal)(words, codec)
+            answer = max(map(len, options)) if form == "causal" else 0
+            longest = None if codec.max_tokens is None else codec.max_tokens - answer
+            if pieces is not None:
+                parts = PieceEncoder(pieces, codec, task.limits, options).parts([""] * len(task.sentences))
+                yield from _limit_problems(where, task, parts, longest)
+        except ShoestringError as error:
+            yield str(error) if str(error).startswith("task ") else f"{where}: {error}"
+
+
+def _limit_problems(where: str, task: Task, parts: list[Part], longest: int | None) -> Iterator[str]:
+    """Compare the limits with the template: `parts` of empty sentences; `longest` input the model reads."""
+    limits = task.limits
+    if longest is not None and limits.max_tokens > longest:
+        yield f"{where}: limits.max_tokens is {limits.max_tokens}, but the model reads {longest} with its answer"
+    fixed = sum(len(part.ids) for part in parts if not isinstance(part.piece, Sentence))
+    if fixed >= limits.max_tokens:
+        yield f"{where}: the template alone has {fixed} tokens, limits.max_tokens is {limits.max_tokens}"
+        return
+    ends = [number for number, part in enumerate(parts) if part.piece == Special("mask")]
+    needed = parts[: ends[0] + 1] if ends else parts
+    caps = [limits.first_sentence_tokens if index == 0 else limits.other_sentence_tokens for index in _indices(needed)]
+    if caps and None not in caps:
+        fixed = sum(len(part.ids) for part in needed if not isinstance(part.piece, Sentence))
+        worst = fixed + sum(cap for cap in caps if cap is not None)
+        if worst > limits.max_tokens:
+            end = "mask" if ends else "end of the prompt"
+            yield (
+                f"{where}: sentences as long as their limits put the {end} at token {worst}, beyond "
+                f"limits.max_tokens = {limits.max_tokens}; lower the sentence limits or raise max_tokens"
+            )
+
+
+def _indices(parts: list[Part]) -> list[int]:
+    return [part.piece.index for part in parts if isinstance(part.piece, Sentence)]
