@@ -136,7 +136,7 @@ def test_cutting_off_the_mask_is_an_error_that_names_example_length_limit_and_re
     whole = PromptEncoder(single(), toy_bpe, "masked").encode(one("qqqqqqqq"))
     message = (
         rf"task toy, example train:0: the prompt has {len(whole.ids)} tokens .* the limit is 8 \(max_tokens\), and "
-        r"cutting its tail would cut off the mask; limit the sentences .*first_sentence_tokens.*truncate = 'sentence'"
+        r"cutting its tail would cut off the mask; limit the sentences .*first_sentence_tokens.*prompt\.truncate=sentence"
     )
     with pytest.raises(PromptTooLongError, match=message):
         encoder.encode(one("qqqqqqqq"))
@@ -161,13 +161,15 @@ def test_truncate_sentence_shortens_the_longest_sentence_and_keeps_the_template(
 
 def test_truncate_sentence_refuses_where_the_template_leaves_no_room(toy_bpe):
     settings = PromptSettings(truncate="sentence", max_tokens=5)
-    with pytest.raises(PromptTooLongError, match=r"its template leaves no room for the sentences; .* raise max_tokens"):
+    with pytest.raises(
+        PromptTooLongError, match=r"its template leaves no room for the sentences; .* raise prompt.max_tokens"
+    ):
         PromptEncoder(single(), toy_bpe, "masked", settings).encode(one("qqqq"))
 
 
 def test_truncate_error_never_cuts(toy_bpe):
     settings = PromptSettings(truncate="error", max_tokens=6)
-    with pytest.raises(PromptTooLongError, match=r"truncate = 'error' forbids cutting; .* let it be cut"):
+    with pytest.raises(PromptTooLongError, match=r"prompt\.truncate=error forbids cutting; .* let it be cut"):
         PromptEncoder(single(T5), toy_bpe, "masked", settings).encode(one("qqqq"))
 
 

@@ -207,9 +207,13 @@ class PromptEncoder:
         fixed = sum(len(part.ids) for part in parts if not isinstance(part.piece, Sentence))
         remedies = [
             "limit the sentences (limits.first_sentence_tokens, limits.other_sentence_tokens in the task file)",
-            *(["cut the longest sentence instead (truncate = 'sentence')"] if self.settings.truncate == "tail" else []),
-            *(["let it be cut (truncate = 'tail' or 'sentence')"] if self.settings.truncate == "error" else []),
-            *(["raise max_tokens"] if self.limit == asked else ["choose a model that reads more"]),
+            *(
+                ["cut the longest sentence instead (prompt.truncate=sentence)"]
+                if self.settings.truncate == "tail"
+                else []
+            ),
+            *(["let it be cut (prompt.truncate=tail or sentence)"] if self.settings.truncate == "error" else []),
+            *(["raise prompt.max_tokens"] if self.limit == asked else ["choose a model that reads more"]),
         ]
         return (
             f"task {self.task.name}, example {example.uid}: the {'input' if self.kind == 'head' else 'prompt'} has "

@@ -148,7 +148,7 @@ def fit(parts: list[Part], limit: int, truncate: Truncate, keep: int | None) -> 
     if excess <= 0:
         return parts, 0
     if truncate == "error":
-        raise CannotCutError("and truncate = 'error' forbids cutting")
+        raise CannotCutError("and prompt.truncate=error forbids cutting")
     cut = _cut_sentences(parts, excess) if truncate == "sentence" else _cut_tail(parts, limit, keep)
     return cut, excess
 
