@@ -30,7 +30,7 @@ def read_hub(
     is `<split>:<0-based row>` all the same.
 
     Raises:
-        DataError: if the data set cannot be loaded, lacks a column, or has a label or a text that the task has no use for.
+        DataError: if the data set cannot be loaded, lacks a column, or has a label or text of no use to the task.
     """
     return {split: _table(task, hub, split, _load(hub, hub.splits[split], mirror, revision)) for split in splits}
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from shoestring.data.table import Table
 
+SHOWN = 12
+"""How many names of a folder a message shows."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -94,8 +97,9 @@ def not_found(task: Task, source: Path, tried: Iterable[Path]) -> DataError:
     files = task.sources.files
     looked = ", ".join(str(place.relative_to(source)) for place in tried)
     hub = f", nor a mirror of {task.sources.hub.id}" if task.sources.hub is not None else ""
-    near = suggest(files.folder if files else task.name, [entry.name for entry in source.iterdir()])
-    return DataError(str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}{near}")
+    names = sorted(entry.name for entry in source.iterdir())
+    there = f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else "nothing"
+    return DataError(str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}")
 
 
 def wanted_tests(settings: DataSettings, known: Iterable[str], where: str) -> tuple[str, ...]:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from shoestring.errors import ConfigError
+from shoestring.tasks.inline import InlineSettings, inline_task
+
+
+def settings(**changes: object) -> InlineSettings:
+    given = {
+        "file": "data/reviews.csv",
+        "text_columns": ("review",),
+        "template": "*cls**sent_0*_It_was*mask*.*sep+*",
+        "label_words": "negative=terrible,positive=great",
+    }
+    return InlineSettings.model_validate(given | changes)
+
+
+def test_a_task_is_made_of_a_file_its_columns_a_template_and_label_words() -> None:
+    task = inline_task(settings())
+    assert task.name == "reviews"
+    assert task.sentences == ("review",)
+    assert task.label_names == ("negative", "positive")
+    assert task.label_words(task.template()) == ("terrible", "great")
+    assert task.template().masked == "*cls**sent_0*_It_was*mask*.*sep+*"
+    files = task.sources.files
+    assert files is not None
+    assert (files.format, files.header, files.sentences, files.label) == ("csv", True, ("review",), "label")
+
+
+def test_label_words_without_labels_stand_for_0_1_and_so_on() -> None:
+    assert inline_task(settings(label_words="bad, okay, good")).label_names == ("0", "1", "2")
+
+
+def test_a_template_without_a_mask_is_a_causal_one() -> None:
+    form = inline_task(settings(template="*bos**sent_0*_It_was")).template()
+    assert (form.masked, form.causal, form.answer) == (None, "*bos**sent_0*_It_was", " {word}")
+
+
+def test_after_a_line_break_the_answer_has_no_space() -> None:
+    assert inline_task(settings(template="*sent_0*_Good?\n")).template().answer == "{word}"
+    assert inline_task(settings(template="*sent_0*_Good?\n", answer="> {word}")).template().answer == "> {word}"
+
+
+BAD = {
+    "kind of file": ({"file": "reviews.cvs"}, "'reviews.cvs' is of an unknown kind; did you mean 'csv'"),
+    "half named": ({"label_words": "0=terrible,great"}, "'great' has no label; write label=word for every one"),
+    "one label": ({"label_words": "terrible"}, "'terrible' is one label; a task needs two or more"),
+    "empty word": ({"label_words": "0=terrible,1="}, "a label or a word is empty"),
+    "label twice": ({"label_words": "0=terrible,0=great"}, "a label stands twice"),
+    "word twice": ({"label_words": "0=great,1=great"}, "label word 'great' stands twice"),
+    "label is text": ({"label_column": "review"}, "'review' is one of the text columns"),
+    "final space": ({"template": "*sent_0*_It_was_"}, "ends in a space"),
+    "metric": ({"metrics": ("f2",)}, "there is no metric 'f2'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_task_on_the_command_line_is_refused(case: str) -> None:
+    changes, message = BAD[case]
+    with pytest.raises(ConfigError, match=message):
+        inline_task(settings(**changes))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match="3 problems"):
+        inline_task(settings(file="a.txt", label_words="x", label_column="review"))
