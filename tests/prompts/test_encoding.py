@@ -136,7 +136,7 @@ def test_cutting_off_the_mask_is_an_error_that_names_example_length_limit_and_re
     whole = PromptEncoder(single(), toy_bpe, "masked").encode(one("qqqqqqqq"))
     message = (
         rf"task toy, example train:0: the prompt has {len(whole.ids)} tokens .* the limit is 8 \(max_tokens\), and "
-        r"cutting its tail would cut off the mask; limit the sentences .*first_sentence_tokens.*prompt\.truncate=sentence"
+        r"cutting its tail would cut off the mask; limit .*first_sentence_tokens.*prompt\.truncate=sentence"
     )
     with pytest.raises(PromptTooLongError, match=message):
         encoder.encode(one("qqqqqqqq"))
