@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shoestring", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("shoestring")
 
 ROOT = Path(__file__).resolve().parent.parent
 

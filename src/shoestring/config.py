@@ -36,13 +36,13 @@ S = TypeVar("S", bound=Settings)
 Table = dict[str, Any]
 
 
-def canonical_json(settings: Settings, *, exclude: set[str] | None = None) -> str:
+def canonical_json(settings: Settings, *, exclude: Mapping[str, Any] | None = None) -> str:
     """Return the one JSON text of `settings`: every key present, keys sorted, no spaces."""
-    dump = settings.model_dump(mode="json", exclude=exclude)
+    dump = settings.model_dump(mode="json", exclude=dict(exclude or {}))
     return json.dumps(dump, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def digest(settings: Settings, *, exclude: set[str] | None = None) -> str:
+def digest(settings: Settings, *, exclude: Mapping[str, Any] | None = None) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical_json(settings, exclude=exclude).encode()).hexdigest()[:16]
 
@@ -124,7 +124,7 @@ def _copy(table: Mapping[str, Any]) -> Table:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()}
 
 
-def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:
+def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:  # noqa: PLR0911 - one return a kind of error
     where, owner = _locate(settings, detail["loc"])
     context = detail.get("ctx", {})
     given = detail["input"]

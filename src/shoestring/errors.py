@@ -87,6 +87,18 @@ class NonFiniteLossError(ShoestringError):
         )
 
 
+class NonFiniteScoreError(ShoestringError):
+    """The model gives NaN or infinite scores; names the examples."""
+
+    def __init__(self, examples: Sequence[str]) -> None:
+        self.examples = tuple(examples)
+        shown = ", ".join(self.examples[:8]) + (", ..." if len(self.examples) > 8 else "")
+        super().__init__(
+            f"the scores of {len(self.examples)} examples are not finite ({shown}); "
+            "half precision overflows in some models: try model.dtype=float32"
+        )
+
+
 class RunFolderError(ShoestringError):
     """A run folder belongs to another config, is damaged, or is being written by another process."""
 

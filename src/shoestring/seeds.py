@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+MASK_32 = (1 << 32) - 1
 MASK_63 = (1 << 63) - 1
 
 
@@ -36,3 +40,24 @@ def torch_stream(seed: int, *path: str | int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *path))
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators inside the block and put their states back after it.
+
+    Library code that draws from the global generators (dropout, transformers' Trainer) runs inside such a block, so
+    that a run neither depends on nor disturbs what its caller does with them.
+    """
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            random.seed(seed)
+            np.random.seed(seed & MASK_32)  # noqa: NPY002 - put back below
+            torch.random.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002

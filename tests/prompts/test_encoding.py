@@ -200,10 +200,11 @@ def test_a_causal_prompt_is_scored_at_its_last_token_and_its_answers_continue_it
 
 def test_a_causal_prompt_is_not_cut_before_the_end_of_its_template(toy_bpe):
     with pytest.raises(PromptTooLongError, match="cutting its tail would cut off the end of its template"):
-        PromptEncoder(single(max_tokens=8), toy_bpe, "causal").encode(one("q" * 20))
-    prompt = PromptEncoder(single(max_tokens=8), toy_bpe, "causal", PromptSettings(truncate="sentence")).encode(
-        one("q" * 20)
-    )
+        PromptEncoder(single(max_tokens=8), toy_bpe, "causal", PromptSettings(truncate="tail")).encode(one("q" * 20))
+
+
+def test_a_long_causal_prompt_loses_the_end_of_its_sentence_unless_told_otherwise(toy_bpe):
+    prompt = PromptEncoder(single(max_tokens=8), toy_bpe, "causal").encode(one("q" * 20))
     ending = toy_bpe.encode(" It was", add_special_tokens=False)
     assert len(prompt.ids) == 8
     assert list(prompt.ids[-len(ending) :]) == ending

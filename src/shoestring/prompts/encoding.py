@@ -11,7 +11,7 @@ from shoestring.prompts.codec import Codec
 from shoestring.prompts.label_words import LabelWords, Options, encode_causal, encode_masked, label_words
 from shoestring.prompts.parts import CannotCutError, Part, PieceEncoder, fit, mask_id
 from shoestring.prompts.rendering import head_pieces, render_text, template_pieces
-from shoestring.prompts.settings import Kind, PromptSettings
+from shoestring.prompts.settings import Kind, PromptSettings, Truncate
 from shoestring.prompts.template import Form, Pieces, Sentence, Special
 from shoestring.tasks.spec import Limits, Task, Template
 
@@ -103,6 +103,7 @@ class PromptEncoder:
             self.options = (encode_masked if kind == "masked" else encode_causal)(self.words, codec)
         self._encoder = PieceEncoder(self.pieces, codec, limits, self.options)
         self._labels = {name: number for number, name in enumerate(task.label_names)}
+        self._truncate: Truncate = self.settings.truncate or ("sentence" if kind == "causal" else "tail")
         self._keep = _last_to_keep(self.pieces, kind)
         self.limit = self._find_limit(codec, model_max_tokens)
 
@@ -119,7 +120,7 @@ class PromptEncoder:
         try:
             # The end token of a causal-style input without a prompt is what its head reads, so it outlives the cut.
             room = self.limit - sum(len(part.ids) for part in ending)
-            parts, truncated = fit(parts, room, self.settings.truncate, self._keep)
+            parts, truncated = fit(parts, room, self._truncate, self._keep)
         except CannotCutError as reason:
             raise PromptTooLongError(self._too_long(example, [*parts, *ending], str(reason))) from None
         parts = [*parts, *ending]
@@ -207,12 +208,8 @@ class PromptEncoder:
         fixed = sum(len(part.ids) for part in parts if not isinstance(part.piece, Sentence))
         remedies = [
             "limit the sentences (limits.first_sentence_tokens, limits.other_sentence_tokens in the task file)",
-            *(
-                ["cut the longest sentence instead (prompt.truncate=sentence)"]
-                if self.settings.truncate == "tail"
-                else []
-            ),
-            *(["let it be cut (prompt.truncate=tail or sentence)"] if self.settings.truncate == "error" else []),
+            *(["cut the longest sentence instead (prompt.truncate=sentence)"] if self._truncate == "tail" else []),
+            *(["let it be cut (prompt.truncate=tail or sentence)"] if self._truncate == "error" else []),
             *(["raise prompt.max_tokens"] if self.limit == asked else ["choose a model that reads more"]),
         ]
         return (

@@ -24,7 +24,8 @@ class PromptSettings(Settings):
     """Label words by label name, where they differ from the template's and the task's own."""
     max_tokens: PositiveInt | None = None
     """Longest whole input. Without it, the task's `limits.max_tokens`; never more than the model can read."""
-    truncate: Truncate = "tail"
+    truncate: Truncate | None = None
     """What happens to a longer input. `tail`, as published: its end is cut off, which is an error where the mask or,
     for causal models, the end of the template would go. `sentence`: the longest sentence loses tokens at its end, and
-    the template stays whole. `error`: nothing is cut."""
+    the template stays whole. `error`: nothing is cut. By default `sentence` for causal models, whose template ends
+    with the question, and `tail` for the others. Records count the examples that were cut."""

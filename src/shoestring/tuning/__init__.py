@@ -1,1 +1,1 @@
-
+"""Tunings: which weights move."""

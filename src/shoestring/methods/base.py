@@ -1,0 +1,74 @@
+"""What a method is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from shoestring.progress import Progress
+from shoestring.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from shoestring.memory import PeakMemory
+    from shoestring.models.prompted import PromptedModel
+    from shoestring.progress import Bar
+    from shoestring.prompts.encoding import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class Given:
+    """Everything a method may use: prompted model, training and dev prompts, a seed, a folder, places to report to."""
+
+    subject: PromptedModel
+    train: Sequence[EncodedPrompt]
+    dev: Sequence[EncodedPrompt]
+    seed: int
+    folder: Path
+    log: Callable[[dict[str, float | int | str]], None]
+    progress: Progress
+    memory: PeakMemory
+
+
+class Predictor(Protocol):
+    """Gives every prompt its candidate scores."""
+
+    def predict(self, prompts: Sequence[EncodedPrompt], batch_size: int, bar: Bar | None = None) -> Tensor:
+        """Return scores [N, C] of `prompts`, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made: a predictor, and facts about the making for the record (steps, selected step, ...)."""
+
+    predictor: Predictor
+    seconds: float
+    facts: dict[str, Any]
+
+
+class Method(Protocol):
+    """A method and its settings in one frozen object, told from others by `kind`.
+
+    Attributes:
+        trains: whether weights change; a method that does not train takes no tuning but "full".
+        needs_backward: whether it needs gradients, and so an objective that has them.
+    """
+
+    trains: ClassVar[bool]
+    needs_backward: ClassVar[bool]
+
+    @property
+    def kind(self) -> str:
+        """Name in the registry."""
+        ...
+
+    def fit(self, given: Given) -> Outcome:
+        """Solve the task."""
+        ...
+
+
+METHODS: Registry[type[Any]] = Registry("method", "shoestring.methods.catalog")

@@ -1,0 +1,36 @@
+"""SGD fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from shoestring.methods.base import METHODS
+from shoestring.methods.training import TrainingMethod
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+
+@METHODS.register("sgd")
+class SGD(TrainingMethod):
+    """Stochastic gradient descent with gradients from backpropagation."""
+
+    needs_backward: ClassVar[bool] = True
+
+    kind: Literal["sgd"] = "sgd"
+    lr: NonNegativeFloat = 1e-3
+    """Learning rate."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Heavy-ball momentum."""
+    max_grad_norm: NonNegativeFloat = 1.0
+    """Gradients of larger norm are scaled down to it; 0 switches that off."""
+
+    def optimizer(self, params: Iterable[Parameter], seed: int) -> Optimizer:
+        """Build torch's SGD."""
+        import torch
+
+        return torch.optim.SGD(self.groups(params), lr=self.lr, momentum=self.momentum)

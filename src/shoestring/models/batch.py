@@ -1,0 +1,50 @@
+"""Batches: encoded prompts padded into tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from shoestring.prompts.encoding import EncodedPrompt
+
+Batch = dict[str, Tensor]
+
+
+def collate(prompts: Sequence[EncodedPrompt], pad_id: int) -> Batch:
+    """Pad prompts on the right into one batch.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` [N, L]; `labels` [N] (int64 ids, or float32 values);
+        and for prompted models `position` [N], `option_ids` and `option_mask` [N, C, O].
+    """
+    length = max(len(prompt.ids) for prompt in prompts)
+    batch = {
+        "input_ids": _padded([prompt.ids for prompt in prompts], length, pad_id),
+        "attention_mask": _padded([(1,) * len(prompt.ids) for prompt in prompts], length, 0),
+        "token_type_ids": _padded([prompt.segment_ids for prompt in prompts], length, 0),
+        "labels": torch.tensor([prompt.label for prompt in prompts]),
+    }
+    positions = [prompt.position for prompt in prompts if prompt.position is not None]
+    if positions:
+        width = max(len(option) for prompt in prompts for option in prompt.options)
+        batch["position"] = torch.tensor(positions)
+        batch["option_ids"] = torch.stack([_padded(prompt.options, width, pad_id) for prompt in prompts])
+        ones = [[(1,) * len(option) for option in prompt.options] for prompt in prompts]
+        batch["option_mask"] = torch.stack([_padded(rows, width, 0) for rows in ones])
+    return batch
+
+
+def batches(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
+    """Yield lists of indices into `prompts`, at most `size` long, with prompts of similar length together.
+
+    Sorting by length keeps padding small; the indices let the caller put results back in order.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index].ids), index))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.long)

@@ -1,0 +1,187 @@
+"""Loading models and tokenizers, by folder or hub id, through transformers' auto classes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoestring.errors import ModelError, suggest
+from shoestring.models.quiet import quiet
+from shoestring.models.settings import HeadModel, ModelSettings
+from shoestring.seeds import derive
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_CLASSES = {
+    "masked": "AutoModelForMaskedLM",
+    "causal": "AutoModelForCausalLM",
+    "head": "AutoModelForSequenceClassification",
+}
+_SAMPLE = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode on its device, its tokenizer, and where it came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    settings: ModelSettings
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.model.device
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longest input the model's position embeddings and its tokenizer allow, where they say so."""
+        config = self.model.config
+        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+        known = [int(limit) for limit in limits if isinstance(limit, int) and limit > 0]
+        if known and getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING:
+            known = [limit - 2 for limit in known]
+        return min(known, default=None)
+
+
+# Their position ids start behind the padding id (1), so two rows of the table are never used.
+_POSITIONS_AFTER_PADDING = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "longformer",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+}
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """Load the tokenizer alone.
+
+    Raises:
+        ModelError: if it is not there or cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    _check_name(settings)
+    try:
+        return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}"
+        ) from error
+
+
+def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedModel:
+    """Load model and tokenizer, in eval mode, on the chosen device, without touching the global random state.
+
+    Args:
+        settings: family, name, precision, device.
+        labels: number of outputs of a classification head (1 for regression); used by `kind="head"` only.
+        seed: weights that the folder does not hold (a new head) are drawn from the stream (seed, "new weights").
+
+    Raises:
+        ModelError: unknown folder or id, wrong architecture, unknown or unavailable device, missing weights.
+    """
+    import torch
+    import transformers
+
+    tokenizer = load_tokenizer(settings)
+    device = pick_device(settings.device)
+    arguments: dict[str, Any] = {"revision": settings.revision or "main", "dtype": getattr(torch, settings.dtype)}
+    if settings.attention != "auto":
+        arguments["attn_implementation"] = settings.attention
+    if isinstance(settings, HeadModel):
+        arguments["num_labels"] = labels
+    loader = getattr(transformers, _CLASSES[settings.kind])
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), quiet():
+        torch.random.manual_seed(derive(seed, "new weights"))
+        try:
+            model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+            text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {_first_line(error)}"
+            raise ModelError(text) from error
+    if not isinstance(settings, HeadModel):
+        _check_complete(settings, model, report)
+    if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return LoadedModel(model.to(device).eval(), tokenizer, settings)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the torch device called `name`; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelError: if there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        allowed = ("auto", "cpu", "cuda", "mps")
+        raise ModelError(f"model.device: there is no device {name!r}{suggest(name, allowed)}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ModelError(f"model.device={name!r}: this machine has {found} CUDA devices; use model.device=auto or cpu")
+    return device
+
+
+def fingerprint(settings: ModelSettings) -> str:
+    """Return a short digest of the weights' files, to notice that a folder changed under a finished run.
+
+    A hub id is told by id and revision. Of each file of a folder, size and first and last MiB are read: a change of
+    weights changes the checksum of some sampled tensor bytes in practice, and 100 GB need not be read.
+    """
+    folder = Path(settings.name)
+    if not folder.is_dir():
+        return f"{settings.name}@{settings.revision or 'main'}"
+    sha = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        sha.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            sha.update(file.read(_SAMPLE))
+            if size > 2 * _SAMPLE:
+                file.seek(-_SAMPLE, 2)
+                sha.update(file.read(_SAMPLE))
+    return sha.hexdigest()[:16]
+
+
+def _check_name(settings: ModelSettings) -> None:
+    """Refuse a path that is not there before transformers asks a hub for it."""
+    path = Path(settings.name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+            raise ModelError(f"model.name={settings.name!r}: the folder has no config.json; it holds {inside}")
+        return
+    if path.is_absolute() or settings.name.startswith(("./", "../", "~")) or settings.name.count("/") > 1:
+        parent = path.parent
+        near = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+        raise ModelError(f"model.name={settings.name!r}: there is no such folder{suggest(path.name, near)}")
+
+
+def _check_complete(settings: ModelSettings, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Refuse a checkpoint without its language-model head: scores from random weights would look like a weak model."""
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    missing = sorted(key for key in report["missing_keys"] if key not in tied)
+    if missing:
+        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise ModelError(
+            f"model.name={settings.name!r}: the checkpoint lacks weights of {type(model).__name__}: {shown}; "
+            'a model without a language-model head can be used with model.kind="head"'
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

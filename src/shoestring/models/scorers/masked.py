@@ -1,0 +1,38 @@
+"""Masked models: the score of a label is the logit of its label word at the mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from shoestring.models.batch import Batch
+from shoestring.models.scoring import SCORERS, logits_at, model_inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class MaskedScorer:
+    """f_c(x) = logit of label word c at the mask.
+
+    Source: Gao et al. 2021 (LM-BFF), eq. 1: p(y | x) is the softmax of these logits over the labels alone.
+    """
+
+    has_vocabulary = True
+
+    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return label-word logits [N, C]."""
+        logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
+        return logits[:, 0].gather(1, batch["option_ids"][:, :, 0])
+
+    def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return log p(right label word at the mask), normalised over the vocabulary [N], and ones [N]."""
+        logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
+        answer = batch["option_ids"][:, :, 0].gather(1, batch["labels"][:, None])
+        log_probs = logits[:, 0].log_softmax(-1).gather(1, answer)[:, 0]
+        return log_probs, torch.ones_like(log_probs)
+
+
+SCORERS.register("masked")(MaskedScorer())

@@ -1,0 +1,79 @@
+"""What a scorer is, and reading logits only at the positions that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from shoestring.errors import ModelError
+from shoestring.models.batch import Batch
+from shoestring.registry import Registry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Scorer(Protocol):
+    """Turns a batch into one score per candidate.
+
+    Attributes:
+        has_vocabulary: whether answers have log-probabilities over a vocabulary.
+    """
+
+    has_vocabulary: bool
+
+    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return scores [N, C]; higher is likelier; float32, or float64 for float64 weights."""
+        ...
+
+    def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return sum of log p(token) over the right answer's tokens [N], and the number of those tokens [N]."""
+        ...
+
+
+SCORERS: Registry[Scorer] = Registry("model kind", "shoestring.models.scorers")
+
+
+def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tensor:
+    """Return vocabulary logits [N, P, V] at `positions` [N, P] only.
+
+    The output embedding is applied to P hidden states a row instead of all L, which saves most of the memory and, for
+    small models, most of the time; everything before and after it (tanh caps, scales) is the model's own.
+    """
+    with _narrowed(model, positions):
+        logits = model(**inputs).logits
+    return full_precision(logits)
+
+
+def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
+    """Return what the model's forward takes; segment ids only where the model has an embedding for them."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    return {name: batch[name] for name in names}
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """Return `tensor` in float32; float64 stays. Half-precision scores would differ in the second decimal."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@contextmanager
+def _narrowed(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no output embedding, so there are no vocabulary logits to read")
+    rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
+
+    def narrow(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (arguments[0][rows, positions], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(narrow)
+    try:
+        yield
+    finally:
+        handle.remove()

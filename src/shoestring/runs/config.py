@@ -1,0 +1,156 @@
+"""The config of a run: one frozen object that decides every number it will produce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from shoestring.config import Settings, Table, apply_overrides, build, digest, load_toml, union_of
+from shoestring.data.settings import DataSettings
+from shoestring.errors import ShoestringError
+from shoestring.methods.base import METHODS
+from shoestring.models.settings import MODEL_KINDS
+from shoestring.prompts.settings import PromptSettings
+from shoestring.tasks.load import load_task
+from shoestring.tasks.spec import Task
+from shoestring.tuning.base import TUNINGS
+from shoestring.tuning.catalog.full import Full
+
+if TYPE_CHECKING:
+    from shoestring.methods.base import Method as AnyMethod
+    from shoestring.models.settings import ModelSettings as AnyModel
+    from shoestring.tuning.base import Tuning as AnyTuning
+else:
+    AnyModel = union_of(MODEL_KINDS)
+    AnyTuning = union_of(entry for _, entry in TUNINGS.items())
+    AnyMethod = union_of(entry for _, entry in METHODS.items())
+
+
+class OutputSettings(Settings):
+    """Where results go. Nothing here changes a number, so nothing here is part of the run id."""
+
+    folder: str = "runs"
+    """Folder of all runs; each run has its own folder in it, named by the run id."""
+    keep_model: bool = False
+    """Keep the selected weights, with config and tokenizer, in the run folder's `model/`; transformers loads it."""
+    eval_batch_size: PositiveInt = 64
+    """Examples a forward pass in prediction; scores do not depend on it beyond rounding."""
+
+
+# What people may reword without making another run of it.
+_WORDING: dict[str, Any] = {"output": True, "task": {"title": True, "golden": True, "labels": {"__all__": {"title"}}}}
+
+
+class RunConfig(Settings):
+    """Task, data, model, prompt, tuning, method and seed of one run."""
+
+    task: Task
+    """A name from the catalogue (`shoestring tasks list`), a path to a task file, or a task written out."""
+    data: DataSettings = DataSettings()
+    model: AnyModel
+    prompt: PromptSettings = PromptSettings()
+    tuning: AnyTuning = Full()
+    method: AnyMethod
+    seed: int = Field(default=13, ge=0, lt=2**32)
+    """Draws the split and everything random in the method, as in the papers, each from its own named stream."""
+    output: OutputSettings = OutputSettings()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Sixteen hexadecimal digits: the SHA-256 of every setting that can change a number."""
+        return digest(self, exclude=_WORDING)
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return Path(self.output.folder) / self.run_id
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _load_task(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return load_task(value)
+        except ShoestringError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        problems = [*self._about_tuning(), *self._about_prompt(), *self._about_objective()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _about_tuning(self) -> list[str]:
+        if self.method.trains or isinstance(self.tuning, Full):
+            return []
+        return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={self.method.kind!r} trains nothing"]
+
+    def _about_prompt(self) -> list[str]:
+        if self.model.kind != "head":
+            return []
+        given = sorted(self.prompt.model_fields_set & {"template", "answer", "label_words"})
+        return [f"prompt.{key} has no effect: a model with a classification head takes no prompt" for key in given]
+
+    def _about_objective(self) -> list[str]:
+        name = getattr(self.method, "objective", None)
+        if name is None:
+            return []
+        from shoestring.training.objective import OBJECTIVES
+
+        try:
+            objective = OBJECTIVES.get(name)
+        except ShoestringError as error:
+            return [f"method.objective: {error}"]
+        problems = []
+        if self.method.needs_backward and not objective.differentiable:
+            problems.append(
+                f"method.objective={name!r} has no gradient, which method.kind={self.method.kind!r} needs; "
+                'a zeroth-order method such as method.kind="mezo" can optimise it'
+            )
+        if objective.needs_vocabulary and self.model.kind == "head":
+            problems.append(f"method.objective={name!r} needs a language model, not model.kind='head'")
+        if self.task.kind not in objective.kinds:
+            problems.append(f"method.objective={name!r} is not defined for {self.task.kind}, which {self.task.name} is")
+        return problems
+
+
+def load_config(recipe: Path | None, overrides: Sequence[str] = (), table: Table | None = None) -> RunConfig:
+    """Return the config of a recipe file, of a table, or of both (the table on top), with overrides put in.
+
+    A path in a recipe to a task file or to data that starts with `./` or `../` is meant from the recipe's own folder.
+
+    Raises:
+        ConfigError: listing every problem: file, key, what was given, what is allowed, nearest match.
+    """
+    base: Table = load_toml(recipe) if recipe is not None else {}
+    if recipe is not None:
+        _from_recipe_folder(base, recipe.parent)
+    merged = apply_overrides(_merge(base, table or {}), overrides)
+    source = str(recipe) if recipe is not None else "config"
+    if overrides:
+        source += " with " + " ".join(overrides)
+    return build(RunConfig, merged, source)
+
+
+def _merge(base: Table, top: Table) -> Table:
+    merged = dict(base)
+    for key, value in top.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _from_recipe_folder(table: Table, folder: Path) -> None:
+    places = [(table, "task"), *((table.get(section), key) for section, key in _PATHS)]
+    for section, key in places:
+        if isinstance(section, dict) and isinstance(text := section.get(key), str) and text.startswith(("./", "../")):
+            section[key] = str(folder / text)
+
+
+_PATHS = (("data", "source"), ("data", "test_source"), ("model", "name"))

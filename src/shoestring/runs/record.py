@@ -1,0 +1,137 @@
+"""The record of a run: everything a table, a report or a sceptical reader needs, in one atomic file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from shoestring.config import Settings
+from shoestring.errors import RunFolderError
+from shoestring.runs.files import write_json
+
+FORMAT = 1
+RESULT, CONFIG, METRICS, PREDICTIONS, SPLIT = (
+    "result.json",
+    "config.json",
+    "metrics.jsonl",
+    "predictions.jsonl",
+    "split.json",
+)
+Status = Literal["ok", "failed", "cancelled"]
+
+
+class PassCounts(Settings):
+    """Passes through the model while the method worked; evaluation on dev and test is not in them."""
+
+    forward: int
+    """Forward passes, in batches."""
+    backward: int
+    forward_examples: int
+    """Forward passes, in examples: what compares methods of different batch sizes."""
+    backward_examples: int
+
+
+class Memory(Settings):
+    """Memory of the weights, and peaks above what was held before the method began (weights loaded, data encoded)."""
+
+    weights: int
+    """Bytes of the weights."""
+    fit: int
+    """Peak bytes above, while the method worked; 0 where it does nothing."""
+    predict: int
+    """Peak bytes above, while dev and test were predicted."""
+    how: str
+    """How the peaks were measured."""
+
+
+class Weights(Settings):
+    """Numbers of weights."""
+
+    total: int
+    trained: int
+
+
+class SplitSizes(Settings):
+    """The data the numbers rest on."""
+
+    digest: str
+    """Hash of every text and label of train, dev and tests, in order."""
+    train: int
+    dev: int
+    tests: dict[str, int]
+    truncated: int
+    """Examples of any split that lost tokens to a limit."""
+
+
+class Record(Settings):
+    """One run: status, config, numbers, costs, environment. Written once, whole; tables read only those that are ok."""
+
+    format: int = FORMAT
+    run_id: str
+    status: Status
+    error: str | None = None
+    """What went wrong, where something did."""
+    config: dict[str, Any]
+    """The resolved config, task included."""
+    metrics: dict[str, dict[str, float]] = {}
+    """Metrics of `dev`, `test` and any further test set."""
+    facts: dict[str, Any] = {}
+    """What the method says of itself: steps, selected step, ..."""
+    passes: PassCounts | None = None
+    seconds: dict[str, float] = {}
+    """Seconds of `fit` and of `predict`."""
+    memory: Memory | None = None
+    weights: Weights | None = None
+    split: SplitSizes | None = None
+    model_fingerprint: str | None = None
+    environment: dict[str, Any] = {}
+    started: str
+    finished: str
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return str(self.config["task"]["name"])
+
+    @property
+    def main_metric(self) -> str:
+        """The task's main metric."""
+        return str(self.config["task"]["metrics"][0])
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write `result.json` at once.
+
+    Raises:
+        OutputError: if the disk refuses.
+    """
+    write_json(folder / RESULT, record.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the record in a run folder, or None where the run has not ended.
+
+    Raises:
+        RunFolderError: if the file is damaged, or of another version.
+    """
+    path = folder / RESULT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}; delete the folder, or run with --force") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        version = found.get("format") if isinstance(found, dict) else None
+        raise RunFolderError(f"{path} has format {version!r}, this version of shoestring reads {FORMAT}")
+    try:
+        return Record.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RunFolderError(
+            f"{path} is damaged: {key}: {first['msg']}; delete the folder, or run with --force"
+        ) from error

@@ -1,0 +1,92 @@
+"""What a run wants to hear from the training loop: log lines for its record, steps for its progress bar."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from shoestring.memory import PeakMemory
+from shoestring.models.prompted import Passes
+from shoestring.progress import Bar
+
+LogLine = dict[str, float | int | str]
+
+
+class Report(TrainerCallback):
+    """Passes every logged value to `log` and every step to `bar`."""
+
+    def __init__(self, log: Callable[[LogLine], None], bar: Bar) -> None:
+        self._log, self._bar = log, bar
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar to where a resumed run goes on."""
+        if state.global_step:
+            self._bar.advance(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
+        self._bar.advance()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write one line; the loop's own summary at the end is left to the record."""
+        if not logs or "train_runtime" in logs:
+            return
+        self._log({"step": state.global_step, **{_NAMES.get(name, name): value for name, value in logs.items()}})
+        if "loss" in logs:
+            self._bar.note(f"loss {logs['loss']:.3f}")
+
+
+class Meter(TrainerCallback):
+    """Measures a training: passes and seconds, also across interruptions, and the memory of its steps.
+
+    Each checkpoint gets a file of them, written after everything else, so the file also marks a checkpoint as whole.
+    """
+
+    file = "shoestring.json"
+
+    def __init__(self, passes: Passes, memory: PeakMemory, checkpoint: Path | None) -> None:
+        self._passes, self._memory = passes, memory
+        self._lap = ExitStack()
+        self._before = 0.0
+        if checkpoint is not None:
+            saved = json.loads((checkpoint / self.file).read_text(encoding="utf-8"))
+            self._before = saved.pop("seconds")
+            for name, value in saved.items():
+                setattr(passes, name, value)
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before interruptions included."""
+        return self._before + time.perf_counter() - self._start
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Begin to watch memory: steps count, evaluations on dev and checkpoints do not."""
+        self._lap.enter_context(self._memory.lap())
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Note the step's peak."""
+        self._lap.close()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the file into the checkpoint just saved."""
+        self._memory.release()
+        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+        (folder / self.file).write_text(json.dumps({**asdict(self._passes), "seconds": self.seconds}), encoding="utf-8")
+
+
+_NAMES = {"learning_rate": "lr"}

@@ -1,0 +1,30 @@
+"""Accuracy itself, which has no gradient."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from shoestring.models.batch import Batch
+from shoestring.models.prompted import PromptedModel, predictions
+from shoestring.tasks.spec import Kind
+from shoestring.training.objective import OBJECTIVES
+
+
+class Accuracy:
+    """L = -(share of the batch whose highest-scoring candidate is the right one).
+
+    Piecewise constant in the weights, so only zeroth-order methods can use it; larger batches make it finer.
+
+    Source: Malladi et al. 2023 (MeZO), section 3.3.
+    """
+
+    differentiable = False
+    needs_vocabulary = False
+    kinds: frozenset[Kind] = frozenset({"classification"})
+
+    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return minus the accuracy on the batch, a scalar."""
+        return -(predictions(subject.task, subject.scores(batch)) == batch["labels"]).float().mean()
+
+
+OBJECTIVES.register("accuracy")(Accuracy())

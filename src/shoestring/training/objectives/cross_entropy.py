@@ -1,0 +1,29 @@
+"""Cross-entropy over the candidates."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from shoestring.models.batch import Batch
+from shoestring.models.prompted import PromptedModel
+from shoestring.tasks.spec import Kind
+from shoestring.training.objective import OBJECTIVES
+
+
+class CrossEntropy:
+    """L = -1/N sum_n log softmax(f(x_n))[y_n] over the C candidates, not over the vocabulary.
+
+    Source: Gao et al. 2021 (LM-BFF), eq. 1; Malladi et al. 2023 (MeZO), appendix E (`train_as_classification`).
+    """
+
+    differentiable = True
+    needs_vocabulary = False
+    kinds: frozenset[Kind] = frozenset({"classification"})
+
+    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy, a scalar."""
+        return functional.cross_entropy(subject.scores(batch), batch["labels"])
+
+
+OBJECTIVES.register("cross-entropy")(CrossEntropy())

@@ -1,0 +1,31 @@
+"""The language-model loss on the answer."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from shoestring.models.batch import Batch
+from shoestring.models.prompted import PromptedModel
+from shoestring.tasks.spec import Kind
+from shoestring.training.objective import OBJECTIVES
+
+
+class LanguageModel:
+    """L = -(sum over all answer tokens of the batch of log p(token | prompt, answer so far)) / (number of them).
+
+    Normalised over the vocabulary; the other candidates are not looked at.
+
+    Source: Malladi et al. 2023 (MeZO), appendix E (`only_train_option`).
+    """
+
+    differentiable = True
+    needs_vocabulary = True
+    kinds: frozenset[Kind] = frozenset({"classification"})
+
+    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return the mean negative log-probability of an answer token, a scalar."""
+        log_probs, tokens = subject.answer_log_probs(batch)
+        return -log_probs.sum() / tokens.sum()
+
+
+OBJECTIVES.register("language-model")(LanguageModel())

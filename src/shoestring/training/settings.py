@@ -1,0 +1,70 @@
+"""Settings shared by everything that trains step by step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from shoestring.config import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+
+class TrainSettings(Settings):
+    """How long, on what, and how the best weights are chosen."""
+
+    needs_backward: ClassVar[bool]
+    """Whether it needs gradients, and so an objective that has them."""
+    forwards: ClassVar[int] = 1
+    """Forward passes a step makes on each micro-batch."""
+
+    lr: NonNegativeFloat
+    """Learning rate."""
+    steps: PositiveInt = 1000
+    """Optimizer steps."""
+    batch_size: PositiveInt = 8
+    """Examples a step; the whole training set where that is smaller."""
+    accumulate: PositiveInt = 1
+    """Micro-batches of `batch_size` whose losses are averaged before a step."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate goes on after `warmup_steps`."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decay of matrices (and tensors of more axes); biases and norms, which have one axis, are never decayed."""
+    objective: str | None = None
+    """What is minimised; by default cross-entropy over the candidates, or the regression loss."""
+    eval_every: PositiveInt | None = None
+    """Steps between evaluations on dev, which are also the checkpoints; by default a tenth of `steps`."""
+    select: Literal["metric", "loss", "last"] = "metric"
+    """The weights kept: best dev metric (the first of equals), lowest dev loss, or the last ones."""
+    patience: PositiveInt | None = None
+    """Stop after so many evaluations without a better one; by default train to the end."""
+    log_every: PositiveInt = 10
+    """Steps between lines in metrics.jsonl."""
+
+    @abstractmethod
+    def optimizer(self, params: Iterable[Parameter], seed: int) -> Optimizer:
+        """Build the optimizer over the trainable parameters, in their order."""
+
+    @property
+    def evaluations(self) -> int:
+        """Steps between evaluations on dev."""
+        return min(self.steps, self.eval_every or max(1, self.steps // 10))
+
+    def groups(self, params: Iterable[Parameter]) -> list[dict[str, object]]:
+        """Return two parameter groups: those that weight decay applies to, and the rest; empty groups are left out."""
+        trained = [param for param in params if param.requires_grad]
+        decayed = [param for param in trained if param.ndim > 1]
+        exempt = [param for param in trained if param.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": exempt, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]

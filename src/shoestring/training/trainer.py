@@ -1,0 +1,205 @@
+"""A thin transformers Trainer: our losses and our evaluation in its loop, for gradients and for forward passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from shoestring.errors import NonFiniteLossError, NonFiniteScoreError
+from shoestring.memory import PeakMemory
+from shoestring.models.batch import Batch
+from shoestring.models.evaluation import evaluate
+from shoestring.models.prompted import Passes, PromptedModel
+from shoestring.prompts.encoding import EncodedPrompt
+from shoestring.seeds import MASK_32, derive
+from shoestring.tasks.metrics import METRICS
+from shoestring.training.objective import OBJECTIVES, default_objective
+from shoestring.training.settings import TrainSettings
+from shoestring.zeroth.mezo import MeZO
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_EXAMPLE = "example"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, how, and where its checkpoints go."""
+
+    subject: PromptedModel
+    train: Sequence[EncodedPrompt]
+    dev: Sequence[EncodedPrompt]
+    settings: TrainSettings
+    seed: int
+    folder: Path
+    memory: PeakMemory
+
+
+class PromptTrainer(Trainer):
+    """Trains a prompted model with gradients; only documented hooks of the Trainer are overridden.
+
+    Differs from the stock Trainer: the loss is always the mean over the micro-batches of a step. Stock, RoBERTa, BERT
+    and T5 losses are multiplied by the number of accumulation steps (huggingface/transformers issue 47688).
+    """
+
+    def __init__(self, job: Job, callbacks: list[TrainerCallback]) -> None:
+        self.job = job
+        task = job.subject.task
+        self.objective = OBJECTIVES.get(job.settings.objective or default_objective(task.kind))
+        self.dev_subject = replace(job.subject, passes=Passes())
+        super().__init__(
+            model=job.subject.model,
+            args=training_arguments(job),
+            data_collator=self.collate,
+            train_dataset=range(len(job.train)),  # pyright: ignore[reportArgumentType] - indices are all it needs
+            eval_dataset=range(len(job.dev)),  # pyright: ignore[reportArgumentType]
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False
+
+    def collate(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of training examples `indices`, with the indices in it so that errors can name them."""
+        batch = self.job.subject.collate([self.job.train[index] for index in indices])
+        return {**batch, _EXAMPLE: torch.tensor(indices)}
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer from our settings."""
+        if self.optimizer is None:
+            parameters = (model or self.job.subject.model).parameters()
+            self.optimizer = self.job.settings.optimizer(parameters, self.job.seed)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Return the objective on one micro-batch.
+
+        Raises:
+            NonFiniteLossError: if it is NaN or infinite; names the step and the examples.
+        """
+        batch = {name: value for name, value in inputs.items() if name != _EXAMPLE}
+        loss = self.objective.loss(self.job.subject, batch)
+        if not math.isfinite(value := float(loss.detach())):
+            examples = [self.job.train[index].uid for index in inputs[_EXAMPLE].tolist()]
+            raise NonFiniteLossError(self.state.global_step + 1, value, examples)
+        return loss
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Make one forward and one backward pass, and count the latter."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.job.subject.passes.backward += 1
+        self.job.subject.passes.backward_examples += len(inputs["input_ids"])
+        return loss
+
+    def evaluate(
+        self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the task's metrics on dev.
+
+        Raises:
+            NonFiniteLossError: if a score is not finite, so that broken weights are never saved as a checkpoint.
+        """
+        scores = self.dev_subject.predict(self.job.dev, self.args.per_device_eval_batch_size)
+        try:
+            found = evaluate(self.job.subject.task, self.job.dev, scores)
+        except NonFiniteScoreError as error:
+            raise NonFiniteLossError(self.state.global_step, math.nan, error.examples) from error
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class ZerothTrainer(PromptTrainer):
+    """Trains with forward passes only: a step is *estimate* (here) and *apply* (`optimizer.step()`, in the loop).
+
+    Micro-batches are collected and evaluated inside one closure, so accumulation averages losses before the projected
+    gradient is formed: it is exact.
+    """
+
+    def __init__(self, job: Job, callbacks: list[TrainerCallback]) -> None:
+        self._micro: list[dict[str, Any]] = []
+        self._zeroth: MeZO | None = None
+        super().__init__(job, callbacks)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer, and keep it unwrapped: accelerate's wrapper would swallow the loss."""
+        optimizer = super().create_optimizer(model)
+        if isinstance(optimizer, MeZO):
+            self._zeroth = optimizer
+        return optimizer
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Collect a micro-batch; on the last one of a step estimate the projected gradient over all of them."""
+        model.eval()
+        self._micro.append(self._prepare_inputs(inputs))
+        if not self.accelerator.sync_gradients or self._zeroth is None:
+            return torch.zeros((), device=self.args.device)
+        micro, self._micro = self._micro, []
+
+        def closure() -> Tensor:
+            return torch.stack([self.compute_loss(model, batch).detach() for batch in micro]).mean()
+
+        return self._zeroth.estimate(closure).to(self.args.device)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float:
+        grads = self._zeroth.last_projected_grads if self._zeroth is not None else ()
+        return sum(abs(grad) for grad in grads) / max(1, len(grads))
+
+
+def training_arguments(job: Job) -> TrainingArguments:
+    """Translate our settings into the Trainer's."""
+    settings, device = job.settings, job.subject.model.device
+    metric = METRICS.get(job.subject.task.metric)
+    every = settings.evaluations
+    arguments = TrainingArguments(
+        output_dir=str(job.folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=max(32, settings.batch_size),
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.lr,
+        lr_scheduler_type=settings.schedule if settings.warmup_steps == 0 else _WITH_WARMUP[settings.schedule],
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=getattr(settings, "max_grad_norm", 0.0),
+        logging_strategy="steps",
+        logging_steps=min(settings.log_every, settings.steps),
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=1,
+        load_best_model_at_end=settings.select != "last",
+        metric_for_best_model="loss" if settings.select == "loss" else job.subject.task.metric,
+        greater_is_better=metric.higher_is_better if settings.select != "loss" else False,
+        seed=derive(job.seed, "training") & MASK_32,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type == "cuda",
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+    )
+    # Several visible GPUs would make the Trainer wrap the model in DataParallel, which no scorer expects.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+_WITH_WARMUP = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}

@@ -1,0 +1,1 @@
+"""The tunings, one file each."""

@@ -1,0 +1,32 @@
+"""BitFit: only biases move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from shoestring.config import Settings
+from shoestring.errors import ModelError
+from shoestring.tuning.base import TUNINGS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@TUNINGS.register("bitfit")
+class BitFit(Settings):
+    """Only the biases are trained. Source: Ben Zaken et al. 2022."""
+
+    kind: Literal["bitfit"] = "bitfit"
+
+    def apply(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        """Return the model with only its biases trainable.
+
+        Raises:
+            ModelError: if it has none, as Llama, Qwen3, Mistral, Gemma and T5.
+        """
+        biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
+        if not biases:
+            raise ModelError(f'tuning.kind="bitfit": {type(model).__name__} has no biases; try tuning.kind="lora"')
+        for name, param in model.named_parameters():
+            param.requires_grad_(name in biases)
+        return model
