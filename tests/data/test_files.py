@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,9 @@ from shoestring.data.files import MISSING, read_file, read_table
 from shoestring.errors import DataError
 from shoestring.tasks.load import load_task
 from shoestring.tasks.spec import FileSource, Label, Range, Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAIR = Task(
     name="pair",
@@ -155,7 +158,7 @@ def test_a_value_out_of_range_is_refused_with_its_line(value: str, tmp_path: Pat
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("x")
-    with pytest.raises(DataError, match="there is no such file; did you mean 'train.csv'"):
+    with pytest.raises(DataError, match=r"there is no such file; did you mean 'train.csv'"):
         read_file(tmp_path / "trian.csv", layout("csv"))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import random
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import kshot_twin
+from reference.originals import COLUMNS, MODES, originals
 from shoestring.data.kshot import KshotReport, KshotSettings, write_kshot
 from shoestring.data.published import SEEDS, small_test
 from shoestring.errors import DataError, OutputError, RunFolderError
-from shoestring.tasks.load import load_task
 
-MODES = ("k-shot", "k-shot-10x", "k-shot-1k-test")
 AT_HAND = ("SST-2", "sst-5", "mr", "cr", "mpqa", "subj", "trec", "CoLA", "MRPC", "STS-B", "RTE")
 
 
@@ -58,49 +56,6 @@ def test_cola_has_999_lines_and_one_glued_row_in_the_small_test(shared: Path, tm
     assert any("dev.tsv has no final newline" in text for text in report.warnings)
 
 
-# ---- synthetic originals of every tsv and csv task, the odd rows included ----
-
-WORDS = ["the", "film", '"good"', "it's", "a,b", "ünïcode", "50%", "(NN dog)"]
-COLUMNS = {
-    "SST-2": "{a}\t{y}",
-    "CoLA": "src\t{y}\t\t{a}",
-    "MRPC": "{y}\t1\t2\t{a}\t{b}",
-    "QQP": "1\t2\t3\t{a}\t{b}\t{y}",
-    "STS-B": "0\tg\tf\ty\t1\ts\tt\t{a}\t{b}\t{y}",
-    "MNLI": "0\t1\t2\tg\tp\tq\tr\ts\t{a}\t{b}\t{y}\t{y}",
-    "SNLI": "0\t1\t2\tp\tq\tr\ts\t{a}\t{b}\t{y}\t{y}",
-    "QNLI": "0\t{a}\t{b}\t{y}",
-    "RTE": "0\t{a}\t{b}\t{y}",
-}
-
-
-def tsv_lines(task: str, count: int, seed: int, labels: tuple[str, ...]) -> list[str]:
-    chance = random.Random(seed)
-    lines = []
-    for row in range(count):
-        label = f"{chance.randint(0, 50) / 10:.3f}" if task == "STS-B" else chance.choice(labels)
-        a, b = (" ".join(chance.choices(WORDS, k=chance.randint(1, 5))) for _ in "ab")
-        line = COLUMNS[task].format(a=f"{row} {a}", b=b, y=label)
-        if task == "SNLI" and chance.random() < 0.2:
-            line += f"\t{label}\t\t{label}"
-        if task == "QQP" and chance.random() < 0.05:
-            line = "\t".join(line.split("\t")[:4])
-        lines.append(line)
-    return lines
-
-
-def originals(folder: Path, task: str, *, train: int, dev: int, seed: int) -> None:
-    folder.mkdir(parents=True)
-    labels = load_task(task).label_names
-    end = "\r\n" if seed % 2 else "\n"
-    header = [] if task == "CoLA" else ["\ufeff" * (task == "MRPC") + COLUMNS[task].format(a="A", b="B", y="Y")]
-    devs = ["dev_matched", "dev_mismatched"] if task == "MNLI" else ["dev"]
-    for place, name in enumerate(["train", *devs]):
-        lines = header + tsv_lines(task, dev if place else train, seed + place, labels)
-        ended = end if seed % 3 else ""
-        (folder / f"{name}.tsv").write_bytes((end.join(lines) + ended).encode())
-
-
 @pytest.mark.parametrize("task", COLUMNS)
 def test_synthetic_originals_of_every_tsv_task_give_the_twins_files(task: str, tmp_path: Path) -> None:
     for seed, (train, dev) in enumerate([(60, 12), (40, 1005), (300, 1003)], start=1):
@@ -116,7 +71,11 @@ texts = st.text(st.sampled_from('ab,"\n é'), min_size=1, max_size=8).filter(lam
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
-@given(rows=st.lists(st.tuples(st.integers(0, 5), texts | st.sampled_from(["NA", "null", "None"])), min_size=2, max_size=60))
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 5), texts | st.sampled_from(["NA", "null", "None"])), min_size=2, max_size=60
+    )
+)
 def test_any_csv_gives_the_twins_files(rows: list[tuple[int, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
     import csv
 
@@ -200,7 +159,9 @@ def test_the_same_again_changes_nothing(data: Path, tmp_path: Path) -> None:
     assert again.unchanged == first.written
 
 
-def test_other_contents_are_refused_before_anything_is_written_and_replaced_by_force(data: Path, tmp_path: Path) -> None:
+def test_other_contents_are_refused_before_anything_is_written_and_replaced_by_force(
+    data: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out" / "k-shot" / "RTE" / "2-42"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
@@ -268,7 +229,9 @@ def test_a_malformed_original_is_refused_before_anything_is_written(data: Path, 
 
 
 def test_a_source_without_the_task_says_where_it_looked(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no files of SNLI: looked for SNLI/original/train.tsv, .*; there is CoLA, RTE, SST-2"):
+    with pytest.raises(
+        DataError, match=r"holds no files of SNLI: looked for SNLI/original/train.tsv, .*; there is CoLA, RTE, SST-2"
+    ):
         write(data, tmp_path / "out", "SNLI")
     with pytest.raises(DataError, match="there is no such folder; did you mean 'data'"):
         write(data.parent / "dada", tmp_path / "out", "SST-2")

@@ -1,14 +1,17 @@
-"""The published k-shot procedure, told step by step: whole lists of lines, pandas for csv, one fresh generator a shuffle.
+"""The published k-shot procedure, step by step: whole lists of lines, pandas for csv, a fresh generator a shuffle.
 
 Written from the description of the procedure, to be slow and obvious; `shoestring.data.kshot` is tested against it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TSV_LABEL_COLUMN = {"CoLA": 1, "MRPC": 0}
 TSV = {"SST-2", "CoLA", "MRPC", "QQP", "STS-B", "MNLI", "SNLI", "QNLI", "RTE"}

@@ -1,13 +1,32 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shoestring.errors import ConfigError, UnknownNameError
 from shoestring.tasks.load import load_task, task_names
 
-LM_BFF = "SST-2 sst-5 mr cr mpqa subj trec CoLA MRPC QQP STS-B MNLI SNLI QNLI RTE".split()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LM_BFF = [
+    "SST-2",
+    "sst-5",
+    "mr",
+    "cr",
+    "mpqa",
+    "subj",
+    "trec",
+    "CoLA",
+    "MRPC",
+    "QQP",
+    "STS-B",
+    "MNLI",
+    "SNLI",
+    "QNLI",
+    "RTE",
+]
 T1 = "*cls**sent_0*_It_was*mask*.*sep+*"
 T2 = "*cls**sent_0*_This_is*mask*.*sep+*"
 T3 = "*cls**sent_0**mask*,*+sentl_1**sep+*"
@@ -20,14 +39,19 @@ HOLDS = {"entailment": "Yes", "not_entailment": "No"}
 # template, label words in the order of the ids, (longest input, first sentence, other sentences), metrics
 PUBLISHED = {
     "SST-2": (T1, SENTIMENT, (128, None, None), ("accuracy",)),
-    "sst-5": (T1, dict(zip("01234", "terrible bad okay good great".split(), strict=True)), (128, 110, 20), ("accuracy",)),
+    "sst-5": (
+        T1,
+        dict(zip("01234", ["terrible", "bad", "okay", "good", "great"], strict=True)),
+        (128, 110, 20),
+        ("accuracy",),
+    ),
     "mr": (T1, SENTIMENT, (128, 110, 50), ("accuracy",)),
     "cr": (T1, SENTIMENT, (128, 110, 50), ("accuracy",)),
     "mpqa": (T1, SENTIMENT, (128, 110, None), ("accuracy",)),
     "subj": (T2, {"0": "subjective", "1": "objective"}, (128, 110, 50), ("accuracy",)),
     "trec": (
         T5,
-        dict(zip("012345", "Description Entity Expression Human Location Number".split(), strict=True)),
+        dict(zip("012345", ["Description", "Entity", "Expression", "Human", "Location", "Number"], strict=True)),
         (128, 110, None),
         ("accuracy",),
     ),
@@ -102,7 +126,9 @@ def test_case_does_not_matter(given: str) -> None:
     assert load_task(given).name == "SST-2"
 
 
-@pytest.mark.parametrize(("given", "meant"), [("sst2", "SST-2"), ("stsb", "STS-B"), ("sst5", "sst-5"), ("TREK", "trec")])
+@pytest.mark.parametrize(
+    ("given", "meant"), [("sst2", "SST-2"), ("stsb", "STS-B"), ("sst5", "sst-5"), ("TREK", "trec")]
+)
 def test_an_unknown_task_names_the_nearest(given: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=f"unknown task '{given}'; did you mean '{meant}'"):
         load_task(given)
@@ -155,7 +181,10 @@ BAD = {
         '[sources.hub]\nid="x/y"\nsentences=["text"]\nlabel="label"\nlabels={zero="aa"}',
         "leads to label 'aa'; did you mean 'a'",
     ),
-    "hub sentences": ('[sources.hub]\nid="x/y"\nsentences=["t", "u"]\nlabel="l"', "a source has 2 sentences, the task 1"),
+    "hub sentences": (
+        '[sources.hub]\nid="x/y"\nsentences=["t", "u"]\nlabel="l"',
+        "a source has 2 sentences, the task 1",
+    ),
     "names without header": (
         '[sources.files]\nfolder="x"\nformat="csv"\nheader=false\nsentences=[0]\nlabel="label"\nfiles={train="a"}',
         r"columns are named \(label\), but the file has no header",
@@ -178,7 +207,7 @@ def test_a_regression_task_needs_two_poles_and_regression_metrics(tmp_path: Path
     more = 'kind = "regression"\nrange = {low = 0, high = 1, threshold = 0.5}\n'
     with pytest.raises(ConfigError, match=r"'accuracy' is not for regression. Allowed: pearson, spearman"):
         load_task(written(tmp_path, more))
-    three = MINIMAL.replace("no\" }]", 'no" }, { name = "c", word = "perhaps" }]')
+    three = MINIMAL.replace('no" }]', 'no" }, { name = "c", word = "perhaps" }]')
     with pytest.raises(ConfigError, match="a regression task has two labels"):
         load_task(written(tmp_path, more + 'metrics = ["pearson"]', three))
 

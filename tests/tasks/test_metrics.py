@@ -24,7 +24,9 @@ values = st.lists(st.tuples(value, value), min_size=1, max_size=40)
 @given(pairs=labels)
 def test_a_metric_of_labels_equals_its_twin(name: str, pairs: list[tuple[int, int]]) -> None:
     predictions, targets = [list(column) for column in zip(*pairs, strict=True)]
-    assert METRICS.get(name).compute(predictions, targets) == pytest.approx(TWINS[name](predictions, targets), abs=1e-12)
+    assert METRICS.get(name).compute(predictions, targets) == pytest.approx(
+        TWINS[name](predictions, targets), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", VALUES)

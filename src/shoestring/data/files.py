@@ -107,7 +107,7 @@ def to_table(task: Task, source: FileSource, raw: RawFile, split: str) -> Table:
         return reader.example(f"{split}:{row}", joined.split("\t"), raw.lines[row])
 
     keys = tuple(reader.key(row) for row in rows)
-    if source.format != "tsv" or raw.unended is None:
+    if not source.glue_last_row or raw.unended is None:
         return Table(str(raw.path), keys, examples)
     return Table(str(raw.path), keys, examples, raw.unended, glue)
 

@@ -139,10 +139,11 @@ class _Originals:
             for label in labels
             if counts[label] < k + dev_k
         ]
-        strange = [
-            f"{where}: {count} rows too short to read count as rows of the label {key[:40]!r}, as published"
-            for key, count in counts.items()
-            if key not in labels
+        strange = [key for key in counts if key not in labels]
+        skipped = [
+            f"{where}: {sum(counts[key] for key in strange)} rows of {self.train.path.name} are too short to read; "
+            f"what ends them, such as {key[:40]!r}, counts as a label of its own, as published"
+            for key in strange[:1]
         ]
         small = settings.mode == "k-shot-1k-test"
         shuffled = [self.train, *(raw for raw in self.tests.values() if small and len(raw.rows) > TEST_LIMIT)]
@@ -152,7 +153,7 @@ class _Originals:
             for raw in shuffled
             if raw.unended is not None
         ]
-        return scarce + strange + glued
+        return scarce + skipped + glued
 
 
 def _rendering(originals: _Originals, settings: KshotSettings, seed: int) -> Callable[[], dict[str, str]]:

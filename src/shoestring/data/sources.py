@@ -94,12 +94,13 @@ def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> 
 
 def not_found(task: Task, source: Path, tried: Iterable[Path]) -> DataError:
     """Return the error that says what was looked for, and what there is instead."""
-    files = task.sources.files
     looked = ", ".join(str(place.relative_to(source)) for place in tried)
     hub = f", nor a mirror of {task.sources.hub.id}" if task.sources.hub is not None else ""
     names = sorted(entry.name for entry in source.iterdir())
     there = f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else "nothing"
-    return DataError(str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}")
+    return DataError(
+        str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}"
+    )
 
 
 def wanted_tests(settings: DataSettings, known: Iterable[str], where: str) -> tuple[str, ...]:

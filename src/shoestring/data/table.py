@@ -23,7 +23,7 @@ class Table:
         where: the file or data set, for messages.
         keys: what the k-shot draw groups each row by: the label name; for regression, the pole its value is nearer to.
         examples: the example of each row; None for a row that the published reader skips.
-        unended: the row that lacks a final newline, if there is one.
+        unended: the row that lacks a final newline, where it is to be glued as in the published files.
         glue: reads that row and another that follows it in a shuffled file as the one line they become there.
     """
 

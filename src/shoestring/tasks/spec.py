@@ -103,6 +103,9 @@ class FileSource(Settings):
     """Column the k-shot draw groups rows by, where that is not `label` (QQP: the last one, even in short rows)."""
     cumulative_shuffle: bool = False
     """Each published seed shuffles the rows as the seed before left them, as the published script does with CoLA."""
+    glue_last_row: bool = False
+    """A last row without final newline is read as one with the row that follows it in a shuffled file, as in CoLA's
+    published 1,000-example test sets."""
     skip_short_rows: bool = False
     """Rows with too few columns are skipped, as the published reader of QQP does; otherwise they are an error."""
     ragged: bool = False
