@@ -7,6 +7,7 @@ import ctypes.util
 import gc
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,7 +21,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures the highest memory inside `with memory.lap():` blocks, above what was held when it was made.
+    """Measures the highest memory inside `with memory.lap(name):` blocks, above what was held when it was made.
 
     On CUDA: the allocator's peak of allocated bytes. On Linux: the peak of the resident set, reset as each lap begins;
     freed memory that the C library still holds is given back first, so that what ran before does not hide a peak.
@@ -28,31 +29,31 @@ class PeakMemory:
 
     Attributes:
         how: how it is measured, for the record.
-        bytes: highest of all laps so far.
+        bytes: highest so far of all laps of one name; 0 for a name without laps.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.bytes = 0
+        self.bytes: Counter[str] = Counter()
         if device.type == "cuda":
             self.how = "torch.cuda.max_memory_allocated"
         else:
             self.how = "VmHWM" if _STATUS.exists() and _resets() else "ru_maxrss"
+        gc.collect()
         self.release()
         self._start = self._now()
 
     @contextmanager
-    def lap(self) -> Iterator[None]:
-        """Count what happens inside the block."""
+    def lap(self, name: str) -> Iterator[None]:
+        """Count what happens inside the block under `name`."""
         self._reset()
         try:
             yield
         finally:
-            self.bytes = max(self.bytes, self._highest() - self._start)
+            self.bytes[name] = max(self.bytes[name], self._highest() - self._start)
 
     def release(self) -> None:
         """Give freed memory back to the system: call it after work that should not count, such as a checkpoint."""
-        gc.collect()
         if self.how == "VmHWM":
             _trim()
 

@@ -112,9 +112,9 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
     write_json(folder.path / SPLIT, _split(prepared.splits))
     checkpoint = last_checkpoint(folder.checkpoints)
     folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
-    fit_memory = PeakMemory(subject.model.device)
+    memory = PeakMemory(subject.model.device)
     given = Given(
-        subject, prompts["train"], prompts["dev"], config.seed, folder.checkpoints, folder.log, progress, fit_memory
+        subject, prompts["train"], prompts["dev"], config.seed, folder.checkpoints, folder.log, progress, memory
     )
 
     def record(status: str, **more: Any) -> Record:
@@ -126,9 +126,8 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
     with _failures(lambda status, error: write_record(folder.path, record(status, error=error)), folder):
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))
-        predict_memory = PeakMemory(subject.model.device)
         begin = time.perf_counter()
-        with predict_memory.lap():
+        with memory.lap("predict"):
             scores = {name: _predict(outcome, name, prompts[name], config, progress) for name in _predicted(prompts)}
         done = record(
             "ok",
@@ -137,7 +136,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             passes=passes,
             seconds={"fit": outcome.seconds, "predict": time.perf_counter() - begin},
             memory=Memory(
-                weights=_bytes(subject), fit=fit_memory.bytes, predict=predict_memory.bytes, how=fit_memory.how
+                weights=_bytes(subject), fit=memory.bytes["fit"], predict=memory.bytes["predict"], how=memory.how
             ),
         )
         write_jsonl(folder.path / PREDICTIONS, _rows(config, prompts, scores))

@@ -76,7 +76,7 @@ class Meter(TrainerCallback):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to watch memory: steps count, evaluations on dev and checkpoints do not."""
-        self._lap.enter_context(self._memory.lap())
+        self._lap.enter_context(self._memory.lap("fit"))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Note the step's peak."""
