@@ -88,6 +88,12 @@ def test_qqp_rows_too_short_are_skipped_and_keep_their_number(tmp_path: Path) ->
     assert table.keys == ("x?", "1")
 
 
+def test_a_row_too_short_for_its_label_has_no_key(tmp_path: Path) -> None:
+    table = read(tmp_path, "a\tb\tlabel\nx\ty\nx\ty\tyes\n", "tsv", skip_short_rows=True)
+    assert table.keys == ("", "yes")
+    assert len(table.all()) == 1
+
+
 def test_texts_that_pandas_reads_as_missing_are_empty_in_the_published_csv_only(tmp_path: Path) -> None:
     text = "a,b,label\nNA,None,yes\nnull,y,no\n"
     assert rows(read(tmp_path, text, "csv", allow_empty=True)) == [(("", "None"), "yes"), (("", "y"), "no")]

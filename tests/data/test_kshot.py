@@ -174,6 +174,12 @@ def test_other_contents_are_refused_before_anything_is_written_and_replaced_by_f
     assert sorted(path.name for path in folder.parent.iterdir()) == ["2-100", "2-13", "2-21", "2-42", "2-87"]
 
 
+def test_a_folder_that_holds_folders_is_other_contents(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "k-shot" / "RTE" / "2-42" / "inside").mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="with other contents"):
+        write(data, tmp_path / "out", "RTE", k=2)
+
+
 def test_a_full_disk_leaves_nothing_half_written(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(data, tmp_path / "out", "RTE", k=2, seeds=(1,))
     before = contents(tmp_path / "out")

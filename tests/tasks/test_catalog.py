@@ -212,6 +212,19 @@ def test_a_regression_task_needs_two_poles_and_regression_metrics(tmp_path: Path
         load_task(written(tmp_path, more + 'metrics = ["pearson"]', three))
 
 
+def test_a_template_may_have_label_words_of_its_own(tmp_path: Path) -> None:
+    more = '[templates.t]\nmasked = "*mask*"\nlabel_words = {a = "sure"}\n[templates.u]\nmasked = "*mask*"'
+    task = load_task(written(tmp_path, more))
+    assert task.label_words(task.template()) == ("sure", "no")
+    assert task.label_words(task.template("u")) == ("yes", "no")
+    assert task.metric == "accuracy"
+
+
+def test_a_task_without_templates_has_none_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="task mine: unknown template 'default'"):
+        load_task(written(tmp_path, "")).template()
+
+
 def test_an_unknown_template_is_named() -> None:
     with pytest.raises(UnknownNameError, match="task trec: unknown template 'lmbff'; did you mean 'lm-bff'"):
         load_task("trec").template("lmbff")
