@@ -36,7 +36,7 @@ class OutputSettings(Settings):
     folder: str = "runs"
     """Folder of all runs; each run has its own folder in it, named by the run id."""
     keep_model: bool = False
-    """Keep the selected weights, with config and tokenizer, in the run folder's `model/`; transformers loads it."""
+    """Keep what was tuned, with the tokenizer, in the run folder's `model/`: transformers (or peft) loads it."""
     eval_batch_size: PositiveInt = 64
     """Examples a forward pass in prediction; scores do not depend on it beyond rounding."""
 

@@ -19,6 +19,7 @@ from shoestring.methods.base import Given, Outcome
 from shoestring.models.evaluation import evaluate
 from shoestring.models.loading import fingerprint, load_model
 from shoestring.models.prompted import PromptedModel, predictions
+from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
 from shoestring.progress import Progress, Silent
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
@@ -141,7 +142,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         )
         write_jsonl(folder.path / PREDICTIONS, _rows(config, prompts, scores))
         if config.output.keep_model:
-            _keep(prepared, folder)
+            _keep(config, prepared, folder)
         write_record(folder.path, done)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return done
@@ -187,9 +188,9 @@ def _rows(config: RunConfig, prompts: Prompts, scores: Mapping[str, Tensor]) -> 
             yield {"split": split, "uid": prompt.uid, **answer, "scores": row}
 
 
-def _keep(prepared: Prepared, folder: RunFolder) -> None:
-    with writing(folder.path):
-        prepared.subject.model.save_pretrained(folder.path / MODEL)
+def _keep(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
+    with writing(folder.path), quiet():
+        config.tuning.save(prepared.subject.model, folder.path / MODEL)
         prepared.tokenizer.save_pretrained(folder.path / MODEL)
 
 

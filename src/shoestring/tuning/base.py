@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoestring.registry import Registry
@@ -20,6 +21,10 @@ class Tuning(Protocol):
 
     def apply(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         """Return the model with `requires_grad` set on exactly the trained weights; outputs are unchanged at first."""
+        ...
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write what was tuned so that transformers, or peft where adapters were added, loads it."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shoestring.config import Settings
@@ -30,3 +31,7 @@ class BitFit(Settings):
         for name, param in model.named_parameters():
             param.requires_grad_(name in biases)
         return model
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write the whole model, as transformers does."""
+        model.save_pretrained(folder)

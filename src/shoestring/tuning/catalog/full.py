@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shoestring.config import Settings
@@ -21,3 +22,7 @@ class Full(Settings):
         """Return the model with every weight trainable."""
         model.requires_grad_(True)
         return model
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write the whole model, as transformers does."""
+        model.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -60,6 +61,29 @@ class LoRA(Settings):
         for name, param in model.named_parameters():
             param.requires_grad_("lora_" in name or (head and id(param) in heads))
         return model.eval()
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write the adapter alone, in peft's format: `PeftModel.from_pretrained(base, folder)` loads it.
+
+        Its config names the base model by the name it was loaded under.
+        """
+        from peft import LoraConfig
+        from peft.utils import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        config = model.peft_config["default"]
+        state = {name: value.contiguous() for name, value in get_peft_model_state_dict(model).items()}
+        if config.task_type is not None:
+            trained = ((name, param) for name, param in model.named_parameters() if param.requires_grad)
+            state |= {name: param.data for name, param in trained if "lora_" not in name}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {f"base_model.model.{name}": value for name, value in state.items()}, folder / "adapter_model.safetensors"
+        )
+        saved = LoraConfig(
+            **{**config.to_dict(), "base_model_name_or_path": model.name_or_path, "inference_mode": True}
+        )
+        saved.save_pretrained(str(folder))
 
 
 _HEADS = ("classifier", "score", "classification_head")
