@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shoestring.errors import ConfigError, UnknownNameError
+from shoestring.prompts.check import check_task
 from shoestring.tasks.load import load_task, task_names
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def test_every_catalogue_task_has_both_forms_sources_and_golden_renderings(name:
         assert "<mask>" in golden.masked
         assert golden.causal is not None
         assert golden.causal.startswith("<bos>")
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_catalogue_task_passes_its_own_check_golden_renderings_included(name: str) -> None:
+    assert check_task(load_task(name)) == []
 
 
 def test_stsb_is_regression_between_its_two_poles() -> None:
