@@ -14,7 +14,7 @@ import torch
 import shoestring
 from shoestring._version import __version__
 
-_PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "numpy", "pandas", "scikit-learn")
+_PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "numpy", "scikit-learn")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
