@@ -45,7 +45,8 @@ class Report(TrainerCallback):
         """Write one line; the loop's own summary at the end is left to the record."""
         if not logs or "train_runtime" in logs:
             return
-        self._log({"step": state.global_step, **{_NAMES.get(name, name): value for name, value in logs.items()}})
+        values = {_NAMES.get(name, name): value for name, value in logs.items() if name != "epoch"}
+        self._log({"step": state.global_step, **values})
         if "loss" in logs:
             self._bar.note(f"loss {logs['loss']:.3f}")
 

@@ -159,6 +159,12 @@ class ZerothTrainer(PromptTrainer):
 
         return self._zeroth.estimate(closure).to(self.args.device)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, calling the number in the place of the gradient's norm what it is."""
+        if "grad_norm" in logs:
+            logs["projected_grad"] = logs.pop("grad_norm")
+        super().log(logs, start_time)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float:
         grads = self._zeroth.last_projected_grads if self._zeroth is not None else ()
         return sum(abs(grad) for grad in grads) / max(1, len(grads))
