@@ -70,7 +70,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     _check_name(settings)
     try:
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # tokenizers raises bare ones
         raise ModelError(
             f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}"
         ) from error
@@ -103,7 +103,7 @@ def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedMode
         torch.random.manual_seed(derive(seed, "new weights"))
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        except Exception as error:  # safetensors, pickle and each architecture have their own
             text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {_first_line(error)}"
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
@@ -151,9 +151,8 @@ def fingerprint(settings: ModelSettings) -> str:
         sha.update(f"{path.name}:{size}".encode())
         with path.open("rb") as file:
             sha.update(file.read(_SAMPLE))
-            if size > 2 * _SAMPLE:
-                file.seek(-_SAMPLE, 2)
-                sha.update(file.read(_SAMPLE))
+            file.seek(max(_SAMPLE, size - _SAMPLE))
+            sha.update(file.read(_SAMPLE))
     return sha.hexdigest()[:16]
 
 

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from shoestring.errors import ModelError
+from shoestring.models.loading import fingerprint, load_model, pick_device
+from shoestring.models.settings import CausalModel, HeadModel, MaskedModel
+
+pytestmark = pytest.mark.usefixtures("frozen_imports")
+
+
+def test_a_model_is_loaded_in_eval_mode_in_the_precision_asked_for(tiny_masked_folder: Path) -> None:
+    loaded = load_model(MaskedModel(name=str(tiny_masked_folder), dtype="bfloat16"), labels=2, seed=0)
+    assert not loaded.model.training
+    assert {param.dtype for param in loaded.model.parameters()} == {torch.bfloat16}
+    assert loaded.tokenizer.mask_token == "<mask>"
+    assert loaded.device.type == "cpu"
+
+
+def test_weights_are_those_of_the_folder(tiny_masked_folder: Path) -> None:
+    loaded = load_model(MaskedModel(name=str(tiny_masked_folder)), labels=2, seed=0)
+    original = dict(tiny.build_model("roberta", "masked").named_parameters())
+    for name, param in loaded.model.named_parameters():
+        assert torch.equal(param, original[name]), name
+
+
+@pytest.mark.parametrize(("fixture", "limit"), [("tiny_masked_folder", 64), ("tiny_causal_folder", 66)])
+def test_a_model_knows_how_much_it_can_read(fixture: str, limit: int, request: pytest.FixtureRequest) -> None:
+    kind = MaskedModel if fixture == "tiny_masked_folder" else CausalModel
+    assert load_model(kind(name=str(request.getfixturevalue(fixture))), labels=2, seed=0).max_tokens == limit
+
+
+def test_a_tokenizer_without_padding_leaves_the_models_own(tiny_causal_folder: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    tokenizer.pad_token = None
+    tiny.save(tiny.build_model("llama", "causal", pad_token_id=None), tokenizer, tmp_path)
+    assert load_model(CausalModel(name=str(tmp_path)), labels=2, seed=0).model.config.pad_token_id is None
+    loaded = load_model(CausalModel(name=str(tiny_causal_folder)), labels=2, seed=0)
+    assert loaded.model.config.pad_token_id == 1
+
+
+def test_a_new_head_is_drawn_from_the_seed(tiny_masked_folder: Path, global_random_states: None) -> None:
+    def head(seed: int) -> torch.Tensor:
+        loaded = load_model(HeadModel(name=str(tiny_masked_folder)), labels=3, seed=seed)
+        weight = loaded.model.classifier.out_proj.weight
+        assert weight.shape == (3, 32)
+        return weight
+
+    assert torch.equal(head(1), head(1))
+    assert not torch.equal(head(1), head(2))
+
+
+def test_a_checkpoint_without_its_language_model_head_is_refused(tmp_path: Path) -> None:
+    tiny.save(tiny.build_model("roberta", "head"), tiny.bpe_tokenizer(), tmp_path)
+    with pytest.raises(ModelError, match=r"the checkpoint lacks weights of RobertaForMaskedLM: lm_head.*kind=\"head\""):
+        load_model(MaskedModel(name=str(tmp_path)), labels=2, seed=0)
+    load_model(HeadModel(name=str(tmp_path)), labels=2, seed=0)
+
+
+def test_a_family_the_model_does_not_belong_to_is_refused(tiny_causal_folder: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded as a masked model"):
+        load_model(MaskedModel(name=str(tiny_causal_folder)), labels=2, seed=0)
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_nearest(tiny_masked_folder: Path) -> None:
+    wrong = str(tiny_masked_folder.parent / "robberta")
+    with pytest.raises(ModelError, match="there is no such folder; did you mean 'roberta'"):
+        load_model(MaskedModel(name=wrong), labels=2, seed=0)
+
+
+def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match=r"the folder has no config\.json; it holds notes\.txt"):
+        load_model(MaskedModel(name=str(tmp_path)), labels=2, seed=0)
+
+
+def test_a_name_the_hub_cannot_give_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"model\.name='no-such-model-xyz': the tokenizer cannot be loaded"):
+        load_model(MaskedModel(name="no-such-model-xyz"), labels=2, seed=0)
+
+
+def test_damaged_weights_are_refused(tiny_masked_folder: Path, tmp_path: Path) -> None:
+    tiny.save(tiny.build_model("roberta", "masked"), tiny.bpe_tokenizer(), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a tensor in sight")
+    with pytest.raises(ModelError, match="cannot be loaded as a masked model"):
+        load_model(MaskedModel(name=str(tmp_path)), labels=2, seed=0)
+
+
+def test_a_damaged_tokenizer_is_refused(tiny_masked_folder: Path, tmp_path: Path) -> None:
+    tiny.save(tiny.build_model("roberta", "masked"), tiny.bpe_tokenizer(), tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="the tokenizer cannot be loaded"):
+        load_model(MaskedModel(name=str(tmp_path)), labels=2, seed=0)
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"model\.device: there is no device 'gpu'; did you mean 'cpu'"):
+        pick_device("gpu")
+    assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_here_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"model\.device='cuda:1': this machine has 0 CUDA devices"):
+        pick_device("cuda:1")
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20, (1 << 20) + 500, (1 << 21) + 500])
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_change_in_a_model_file_changes_its_fingerprint(size: int, place: int, tmp_path: Path) -> None:
+    content = bytearray(size)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    settings = MaskedModel(name=str(tmp_path))
+    before = fingerprint(settings)
+    assert fingerprint(settings) == before
+    content[place] = 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert fingerprint(settings) != before
+
+
+def test_a_hub_id_is_told_by_its_revision() -> None:
+    assert fingerprint(MaskedModel(name="roberta-large")) == "roberta-large@main"
+    assert fingerprint(MaskedModel(name="roberta-large", revision="abc")) == "roberta-large@abc"
