@@ -73,7 +73,9 @@ class Range(Settings):
     """The interval of a regression task's values, and where the two polarity labels part."""
 
     low: float
+    """The value of the first label, the low pole."""
     high: float
+    """The value of the second label, the high pole."""
     threshold: float
     """Values below it count as the first label, when k examples per label are drawn."""
 
@@ -89,6 +91,7 @@ class FileSource(Settings):
     folder: str
     """Folder name under the data root."""
     format: Format
+    """How the files are written: tsv has no quoting, csv has, jsonl holds one JSON object a line."""
     header: bool
     """Whether the first line names the columns."""
     sentences: tuple[int | str, ...]
@@ -135,10 +138,15 @@ class HubSource(Settings):
     """The task on the Hugging Face hub."""
 
     id: str
+    """Name of the data set, such as `nyu-mll/glue`; in a local mirror, the folder of that name."""
     config: str | None = None
+    """Its configuration, such as `sst2`, where it has several."""
     revision: str | None = None
+    """Branch, tag or commit; the main branch unless given."""
     sentences: tuple[str, ...]
+    """Column of each sentence."""
     label: str
+    """Column of the label."""
     labels: dict[str, str] = {}
     """The hub's label name (or number, as text) -> this task's label name: mapped by name, never by number."""
     splits: dict[str, str] = {"train": "train", "test": "validation"}
@@ -160,22 +168,30 @@ class Golden(Settings):
     """An example and the text its prompt must become, with `<cls>`, `<sep>`, `<mask>`, `<bos>` for special tokens."""
 
     sentences: tuple[str, ...]
+    """The texts of the example."""
     masked: str | None = None
+    """What the masked form becomes."""
     causal: str | None = None
+    """What the causal form becomes, without the answer."""
     template: str | None = None
+    """Name of the template; the first one unless given."""
 
 
 class Task(Settings):
     """A task: everything that does not depend on the model, the method or the split."""
 
     name: str
+    """What records, tables and messages call the task."""
     version: PositiveInt = 1
     """Raised whenever the prompt, the split or the metric changes."""
     title: str = ""
+    """The question that the task asks, for people."""
     kind: Kind = "classification"
+    """Whether labels are classes, or the two poles of a value."""
     sentences: tuple[str, ...] = Field(min_length=1)
     """Names of the text fields; the i-th is `sent_i` in templates."""
     labels: tuple[Label, ...] = Field(min_length=2)
+    """In order of their ids; the two poles, low and high, for regression."""
     templates: dict[str, Template] = {}
     """The first template is the default one."""
     limits: Limits = Limits()
