@@ -61,6 +61,11 @@ class MeZO(Optimizer):
         exempts names with `bias` or `layer_norm` in one of its two code bases and nothing in the other.
     """
 
+    # On the class, since a copied or unpickled optimizer has its parameter groups and nothing else.
+    _terms: list[Term] | None = None
+    last_loss: Tensor | None = None
+    last_projected_grads: tuple[float, ...] = ()
+
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
@@ -71,21 +76,24 @@ class MeZO(Optimizer):
         samples: int = 1,
         seed: int = 0,
     ) -> None:
-        for name, value, allowed in (
-            ("lr", lr, lr >= 0),
-            ("eps", eps, eps > 0),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-            ("samples", samples, samples >= 1),
-        ):
-            if not (math.isfinite(value) and allowed):
-                least = {"samples": "at least 1", "eps": "positive"}.get(name, "not negative")
-                raise OptimizerError(f"MeZO: {name}={value!r}; it must be finite and {least}")
+        for name, value in {"lr": lr, "eps": eps, "weight_decay": weight_decay, "samples": samples}.items():
+            _check(name, value)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         # Numbers in a parameter group are saved and restored with it: the first one carries what is one per optimizer.
-        self.param_groups[0].update(eps=eps, samples=samples, seed=seed, steps=0)
-        self._terms: list[Term] | None = None
-        self.last_loss: Tensor | None = None
-        self.last_projected_grads: tuple[float, ...] = ()
+        self.param_groups[0].update(eps=eps, samples=int(samples), seed=seed, steps=0)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, which may have its own `lr` and `weight_decay`.
+
+        Raises:
+            OptimizerError: if they cannot be, or the group has a setting that is one for all parameters.
+        """
+        for name in ("eps", "samples", "seed", "steps"):
+            if name in param_group:
+                raise OptimizerError(f"MeZO: {name} is one for all parameters; give it to MeZO, not to a group")
+        for name in ("lr", "weight_decay"):
+            _check(name, param_group.get(name, 0.0))
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def estimate(self, closure: Closure) -> Tensor:
@@ -175,3 +183,12 @@ class MeZO(Optimizer):
                 if param.requires_grad:
                     yield index, group, param
                 index += 1
+
+
+def _check(name: str, value: float) -> None:
+    if name == "samples" and math.isfinite(value) and value != int(value):
+        raise OptimizerError(f"MeZO: {name}={value!r}; it must be a whole number")
+    allowed = value >= 1 if name == "samples" else value > 0 if name == "eps" else value >= 0
+    if not (math.isfinite(value) and allowed):
+        least = {"samples": "at least 1", "eps": "positive"}.get(name, "not negative")
+        raise OptimizerError(f"MeZO: {name}={value!r}; it must be finite and {least}")
