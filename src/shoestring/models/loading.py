@@ -14,7 +14,7 @@ from shoestring.seeds import derive
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _CLASSES = {
     "masked": "AutoModelForMaskedLM",
@@ -40,12 +40,7 @@ class LoadedModel:
     @property
     def max_tokens(self) -> int | None:
         """Longest input the model's position embeddings and its tokenizer allow, where they say so."""
-        config = self.model.config
-        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-        known = [int(limit) for limit in limits if isinstance(limit, int) and limit > 0]
-        if known and getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING:
-            known = [limit - 2 for limit in known]
-        return min(known, default=None)
+        return longest_input(self.model.config)
 
 
 # Their position ids start behind the padding id (1), so two rows of the table are never used.
@@ -57,6 +52,15 @@ _POSITIONS_AFTER_PADDING = {
     "xlm-roberta-xl",
     "roberta-prelayernorm",
 }
+
+
+def longest_input(config: PretrainedConfig) -> int | None:
+    """Return the longest input that a model's position embeddings allow, where its config says so."""
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+    known = [int(limit) for limit in limits if isinstance(limit, int) and limit > 0]
+    if known and getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING:
+        known = [limit - 2 for limit in known]
+    return min(known, default=None)
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -74,6 +78,21 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}"
         ) from error
+
+
+def load_longest_input(settings: ModelSettings) -> int | None:
+    """Return `longest_input` without loading the weights.
+
+    Raises:
+        ModelError: if the model's config is not there or cannot be read.
+    """
+    from transformers import AutoConfig
+
+    _check_name(settings)
+    try:
+        return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {_first_line(error)}") from error
 
 
 def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedModel:

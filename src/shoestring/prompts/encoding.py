@@ -114,16 +114,7 @@ class PromptEncoder:
             PromptTooLongError: if it does not fit and may not be cut; names the example, its length, the limit.
             DataError: if the example has another number of sentences, or a label the task does not have.
         """
-        parts = self._encoder.parts(self._sentences(example))
-        cut_by_limits = sum(part.cut for part in parts)
-        ending = [parts.pop()] if parts[-1].piece == Special("eos") and self.kind == "head" else []
-        try:
-            # The end token of a causal-style input without a prompt is what its head reads, so it outlives the cut.
-            room = self.limit - sum(len(part.ids) for part in ending)
-            parts, truncated = fit(parts, room, self._truncate, self._keep)
-        except CannotCutError as reason:
-            raise PromptTooLongError(self._too_long(example, [*parts, *ending], str(reason))) from None
-        parts = [*parts, *ending]
+        parts, truncated = self.parts(example)
         ids = tuple(token for part in parts for token in part.ids)
         if not ids:
             raise DataError(f"task {self.task.name}, example {example.uid}", "has no token at all; its text is empty")
@@ -134,8 +125,26 @@ class PromptEncoder:
             position=self._position(parts),
             options=self.options,
             label=self._label(example),
-            truncated=truncated + cut_by_limits,
+            truncated=truncated,
         )
+
+    def parts(self, example: Example) -> tuple[list[Part], int]:
+        """Return the tokens of each piece of the template as they go into the model, and the number of tokens cut.
+
+        Raises:
+            PromptTooLongError: as `encode`.
+            DataError: if the example has another number of sentences.
+        """
+        parts = self._encoder.parts(self._sentences(example))
+        cut_by_limits = sum(part.cut for part in parts)
+        ending = [parts.pop()] if parts[-1].piece == Special("eos") and self.kind == "head" else []
+        try:
+            # The end token of a causal-style input without a prompt is what its head reads, so it outlives the cut.
+            room = self.limit - sum(len(part.ids) for part in ending)
+            parts, cut = fit(parts, room, self._truncate, self._keep)
+        except CannotCutError as reason:
+            raise PromptTooLongError(self._too_long(example, [*parts, *ending], str(reason))) from None
+        return [*parts, *ending], cut + cut_by_limits
 
     def encode_all(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
         """Return the model inputs of examples, in order.

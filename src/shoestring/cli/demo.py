@@ -1,0 +1,27 @@
+"""`shoestring demo`: the whole way, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the runs.")] = Path("runs/demo"),
+    force: Annotated[bool, typer.Option("--force", help="Make every run again.")] = False,
+) -> None:
+    """Pretrain tiny models on a small made-up language, then compare zero-shot, MeZO and Adam on three tasks.
+
+    Nothing is downloaded. What is done is kept, so that a second demo only prints the table.
+    """
+    from shoestring.cli import screen
+
+    with screen.waiting("loading torch and transformers"):
+        from shoestring.cli.summary import print_table
+        from shoestring.demo.show import run_demo
+        from shoestring.runs.table import tabulate
+    with screen.progress() as progress:
+        records = run_demo(out, force=force, progress=progress)
+    print_table(tabulate(records))

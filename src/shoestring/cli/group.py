@@ -1,0 +1,38 @@
+"""How every command ends: mistakes without a traceback, interruptions with 130, everything else as Python has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from shoestring.errors import ShoestringError
+
+RESUMABLE = ("run", "demo")
+
+
+class Commands(TyperGroup):
+    """The group of all commands; typer's own ending turns usage errors into 2 and broken pipes into silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ShoestringError as error:
+            report(error)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            resumed = "; the same command goes on from the last checkpoint" if _name(ctx) in RESUMABLE else ""
+            typer.echo(f"\ninterrupted{resumed}", err=True)
+            raise typer.Exit(130) from None
+
+
+def report(error: ShoestringError) -> None:
+    """Print an error and its notes to stderr."""
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo("\n".join([str(error), *getattr(error, "__notes__", ())]), err=True)
+
+
+def _name(ctx: Any) -> str:
+    return str(ctx.invoked_subcommand)

@@ -1,0 +1,55 @@
+"""The `shoestring` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from shoestring._version import __version__
+from shoestring.cli.data import data
+from shoestring.cli.demo import demo
+from shoestring.cli.group import Commands
+from shoestring.cli.prompts import prompts
+from shoestring.cli.run import run
+from shoestring.cli.table import table
+from shoestring.cli.tasks import tasks
+
+app = typer.Typer(
+    cls=Commands,
+    name="shoestring",
+    help="Fine-tune language models on a shoestring: a handful of labels, or no backward pass at all.",
+    epilog="New here? [bold]shoestring demo[/bold] shows the whole way, offline, in a few minutes.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # A traceback means a mistake of ours: plain, complete, fit to be pasted into a report.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shoestring {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Hold the options of the command itself."""
+
+
+app.command("run")(run)
+app.command("demo")(demo)
+app.command("prompts")(prompts)
+app.add_typer(tasks, name="tasks")
+app.add_typer(data, name="data")
+app.command("table")(table)
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    sys.exit(app())

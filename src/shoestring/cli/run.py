@@ -1,0 +1,81 @@
+"""`shoestring run`: one config, or one for each of several seeds, to its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shoestring.cli import options
+from shoestring.cli.own_data import OwnData
+
+if TYPE_CHECKING:
+    from shoestring.runs.config import RunConfig
+    from shoestring.runs.record import Record
+
+
+def run(  # noqa: PLR0913 - typer reads the options from here
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="A recipe: a TOML file.")] = None,
+    overrides: options.Overrides = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="13,21,42", help="Run once for each seed, one after the other.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again what is already done, from the start.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder of all runs (output.folder).")] = None,
+    data: options.DataFile = None,
+    text_columns: options.TextColumns = None,
+    label_column: options.LabelColumn = None,
+    template: options.TemplateText = None,
+    label_words: options.LabelWords = None,
+) -> None:
+    """Run a recipe, or your own data without one: train, select on dev, test, and keep a record.
+
+    A run that is already done is not made again; an interrupted one goes on from its last checkpoint.
+
+        shoestring run recipes/sst2-mezo.toml method.lr=1e-6 --seeds 13,21,42
+    """
+    own = OwnData(data, text_columns, label_column, template, label_words)
+    configs = _configs(recipe, overrides, own, (seeds, out))
+    from shoestring.cli import screen
+
+    with screen.waiting("loading torch and transformers"):
+        from shoestring.cli.summary import print_many, print_one
+        from shoestring.runs.run import run as run_config
+    records: list[Record] = []
+    with screen.progress() as progress:
+        for config in configs:
+            done = not force and _is_done(config)
+            record = run_config(config, force=force, progress=progress)
+            print_one(record, config.folder, reused=done)
+            records.append(record)
+    if len(records) > 1:
+        print_many(records)
+
+
+def _configs(
+    recipe: str | None, overrides: Sequence[str] | None, own: OwnData, seeds_and_out: tuple[str | None, str | None]
+) -> list[RunConfig]:
+    """Build every config before anything runs: mistakes show at once."""
+    seeds, out = seeds_and_out
+    path, keys = options.recipe_and_overrides(recipe, overrides)
+    if path is None and not keys and not own.given:
+        raise typer.BadParameter("a recipe is needed, or --data and what belongs to it; see shoestring run --help")
+    for option, given, key in (("--seeds", seeds, "seed"), ("--out", out, "output.folder")):
+        options.refuse_both(option, given, key, keys)
+    wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    from shoestring.runs.config import load_config
+
+    named = path is not None or any(key.partition("=")[0].strip() == "task" for key in keys)
+    table: dict[str, Any] = own.table(task=named)
+    if out is not None:
+        table["output"] = {"folder": out}
+    return [load_config(path, keys, {**table, **seed}) for seed in ([{"seed": seed} for seed in wanted] or [{}])]
+
+
+def _is_done(config: RunConfig) -> bool:
+    from shoestring.runs.record import read_record
+
+    known = read_record(Path(config.folder))
+    return known is not None and known.status == "ok"

@@ -1,0 +1,120 @@
+"""`shoestring tasks`: the catalogue, one task, and what is wrong with a task file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shoestring.cli import options
+from shoestring.cli.group import Commands
+
+if TYPE_CHECKING:
+    from shoestring.tasks.spec import Task
+
+KINDS = ("masked", "causal")
+
+tasks = typer.Typer(cls=Commands, help="List, show and check tasks.", no_args_is_help=True)
+
+
+@tasks.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the tasks of the catalogue."""
+    from shoestring.tasks.load import load_task, task_names
+
+    found = [load_task(name) for name in task_names()]
+    if as_json:
+        typer.echo(json.dumps([_row(task) for task in found], indent=2, ensure_ascii=False))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from shoestring.cli import screen
+
+    console = screen.out()
+    if not console.is_terminal:
+        for task in found:
+            row = _row(task)
+            console.print("\t".join([row["name"], row["kind"], ",".join(row["labels"]), row["metric"], row["title"]]))
+        return
+    shown = Table(box=box.SIMPLE_HEAD)
+    for head in ("name", "kind", "labels", "metric", "title"):
+        shown.add_column(head, no_wrap=head in ("name", "metric"))
+    for task in found:
+        words = " ".join(label.word for label in task.labels)
+        shown.add_row(Text(task.name, "bold"), task.kind, Text(words), task.metric, Text(task.title))
+    console.print(shown)
+
+
+@tasks.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A task of the catalogue, or a task file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a task: labels and their words, templates with an example, limits, metrics, sources."""
+    from shoestring.tasks.load import load_task
+
+    task = load_task(name)
+    if as_json:
+        typer.echo(json.dumps(task.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    from shoestring.cli.task_view import print_task
+
+    print_task(task)
+
+
+@tasks.command("check")
+def check(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Task files, or tasks of the catalogue.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Check label words and limits against this model's tokenizer.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(KINDS), callback=options.one_of(KINDS), help="What the model is; found out unless given."
+        ),
+    ] = None,
+) -> None:
+    """Check task files: templates, label words, limits, examples; exit with 1 if anything is wrong."""
+    if kind is not None and model is None:
+        raise typer.BadParameter("--kind is about a model; give --model as well")
+    from shoestring.cli import screen
+    from shoestring.errors import ShoestringError
+    from shoestring.prompts.check import check_task
+    from shoestring.tasks.load import load_task
+
+    tokenizer, found_kind = _tokenizer(model, kind) if model is not None else (None, None)
+    console, wrong = screen.out(), 0
+    for name in names:
+        try:
+            problems = check_task(load_task(name), tokenizer, found_kind)
+        except ShoestringError as error:
+            problems = [str(error)]
+        wrong += bool(problems)
+        for problem in problems:
+            console.print(problem)
+        if not problems:
+            against = f" with the tokenizer of {model} ({found_kind})" if model is not None else ""
+            console.print(f"{name}: ok{against}", style="green")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _tokenizer(model: str, kind: str | None) -> tuple[Any, Any]:
+    from shoestring.cli import screen
+
+    with screen.waiting("loading the tokenizer"):
+        from shoestring.models.loading import load_tokenizer
+        from shoestring.models.settings import MaskedModel
+
+        tokenizer = load_tokenizer(MaskedModel(name=model))
+    return tokenizer, kind or ("causal" if tokenizer.mask_token_id is None else "masked")
+
+
+def _row(task: Task) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": task.name, "title": task.title, "kind": task.kind, "sentences": len(task.sentences)}
+    row |= {"labels": [label.name for label in task.labels], "words": [label.word for label in task.labels]}
+    return {**row, "templates": list(task.templates), "metric": task.metric, "metrics": list(task.metrics)}

@@ -1,0 +1,69 @@
+"""Find the records of many runs on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoestring.errors import RunFolderError, suggest
+from shoestring.runs.record import CONFIG, RESULT, Record, read_record
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was found.
+
+    Attributes:
+        records: the records, failed and cancelled ones too, in order of their folders.
+        unfinished: run folders without a record: the run goes on in another process, or was killed.
+    """
+
+    records: tuple[Record, ...]
+    unfinished: tuple[Path, ...] = ()
+
+    @property
+    def note(self) -> str | None:
+        """What a reader of a table should know of the unfinished runs."""
+        count = len(self.unfinished)
+        if not count:
+            return None
+        shown = ", ".join(map(str, self.unfinished[:3])) + (", ..." if count > 3 else "")
+        return f"{count} {'run has' if count == 1 else 'runs have'} not ended (still running, or killed): {shown}"
+
+
+def read_records(paths: Iterable[Path]) -> Collected:
+    """Read the records of run folders, and of the run folders that lie directly in other folders.
+
+    Raises:
+        RunFolderError: if a path is not a folder, holds no run, or a record in it is damaged.
+    """
+    folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _run_folders(path)))
+    records: list[Record] = []
+    unfinished: list[Path] = []
+    for folder in folders:
+        record = read_record(folder)
+        if record is None:
+            unfinished.append(folder)
+        else:
+            records.append(record)
+    return Collected(tuple(records), tuple(unfinished))
+
+
+def _run_folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RunFolderError(f"{path}: there is no such folder{suggest(path.name, near)}")
+    if _is_run(path):
+        return [path]
+    inside = sorted(entry for entry in path.iterdir() if entry.is_dir() and _is_run(entry))
+    if not inside:
+        raise RunFolderError(
+            f"{path} holds no runs: neither it nor a folder directly in it has a {CONFIG} or {RESULT} of a run"
+        )
+    return inside
+
+
+def _is_run(folder: Path) -> bool:
+    # A model's folder has a config.json too, but no run of any kind lies beside one without its lock or result.
+    return (folder / RESULT).is_file() or ((folder / CONFIG).is_file() and (folder / ".lock").is_file())
