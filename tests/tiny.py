@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from shoestring.data.example import Example
+from shoestring.memory import PeakMemory
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
@@ -17,6 +21,8 @@ from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
 from shoestring.prompts.settings import PromptSettings
 from shoestring.runs.config import RunConfig, load_config
 from shoestring.tasks.spec import Task
+from shoestring.training.settings import TrainSettings
+from shoestring.training.trainer import Job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -231,3 +237,32 @@ def config(model: Path, data: Path, out: Path, **sections: Any) -> RunConfig:
         replaced = name in ("method", "tuning") and isinstance(section, dict) and "kind" in section
         merged[name] = old | section if isinstance(old, dict) and isinstance(section, dict) and not replaced else section
     return load_config(None, table=merged)
+
+
+def job(subject: PromptedModel, folder: Path, settings: TrainSettings, *, seed: int = 13, train: int = 16) -> Job:
+    """Return a training job on `train` examples, with 8 others as dev."""
+    return Job(subject, encoded(subject, train), encoded(subject, 8, seed=6), settings, seed, folder, Unmeasured())
+
+
+class Unmeasured(PeakMemory):
+    """Measures nothing: a garbage collection for every training would be most of a test's time."""
+
+    def __init__(self) -> None:
+        self.bytes, self.how = Counter(), "not at all"
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        yield
+
+    def release(self) -> None:
+        pass
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of every weight, by name."""
+    return {name: param.detach().clone() for name, param in model.named_parameters()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Return whether two sets of weights are the same bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())

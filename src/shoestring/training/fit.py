@@ -52,9 +52,11 @@ def train(job: Job, *, log: Callable[[LogLine], None], progress: Progress | None
         if settings.patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
         trainer = (PromptTrainer if settings.needs_backward else ZerothTrainer)(job, callbacks)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    job.subject.model.eval()
-    job.subject.model.zero_grad(set_to_none=True)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        finally:
+            job.subject.model.eval()
+            job.subject.model.zero_grad(set_to_none=True)
     steps = trainer.state.global_step
     best = trainer.state.best_global_step if settings.select != "last" else steps
     return Fitted(steps, best or steps, meter.seconds, step_of(checkpoint) if checkpoint is not None else 0)
