@@ -38,8 +38,8 @@ TASK_FILE = f"""\
 # Every key of a task file
 
 {NOTE}
-A task file is a TOML file; [tasks](tasks.md) explains one line by line. Inside a recipe the same keys may be written out
-as a `[task]` table.
+A task file is a TOML file; [tasks](tasks.md) explains one line by line. Inside a recipe the same keys may be written
+out as a `[task]` table.
 """
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -113,7 +113,7 @@ def _bullet(text: str) -> str:
     return textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _type(annotation: Any, constraints: Sequence[Any] = ()) -> str:
+def _type(annotation: Any, constraints: Sequence[Any] = ()) -> str:  # noqa: PLR0911 - one return a kind of type
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0], [*constraints, *_flat(arguments[1:])])

@@ -17,9 +17,11 @@ OLDEST_TORCH = (2, 6)
 
 
 def main(folder: str) -> int:
-    """Create (or refresh) the environment in `folder` and install the package into it, editable, with its test tools."""
-    if sys.version_info < (3, 11):
-        sys.stderr.write(f"shoestring needs Python 3.11 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.11\n")
+    """Create (or refresh) the environment in `folder` and install the package into it, editable, with test tools."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - any Python may be asked to run this file
+        sys.stderr.write(
+            f"shoestring needs Python 3.11 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.11\n"
+        )
         return 1
     own_torch = installed_torch()
     target = Path(folder)
