@@ -29,7 +29,10 @@ def record(
     text = json.dumps({**config, "output": None}, sort_keys=True)
     main = metric or config["task"]["metrics"][0]
     tests = test if isinstance(test, dict) else {"test": test}
-    metrics = {"dev": {main: dev, "loss": dev_loss}, **{name: {main: value, "loss": 0.6} for name, value in tests.items()}}
+    metrics = {
+        "dev": {main: dev, "loss": dev_loss},
+        **{name: {main: value, "loss": 0.6} for name, value in tests.items()},
+    }
     forward, backward = PASSES[config["method"]["kind"]]
     numbers: Settings = {
         "metrics": metrics,

@@ -92,7 +92,9 @@ def _print(settings: KshotSettings, report: KshotReport, absent: list[str]) -> N
     for head in ("task", "folders", "written", "unchanged"):
         table.add_column(head, justify="left" if head in ("task", "folders") else "right")
     by_task: dict[Path, list[Path]] = {}
-    for folder in sorted({*report.written, *report.unchanged}, key=lambda path: (path.parent, _seed(path))):
+    for folder in sorted(
+        {*report.written, *report.unchanged}, key=lambda path: (path.parent.name.casefold(), _seed(path))
+    ):
         by_task.setdefault(folder.parent, []).append(folder)
     for parent, folders in by_task.items():
         new = sum(folder in report.written for folder in folders)

@@ -44,12 +44,12 @@ def run(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.cli.summary import print_many, print_one
         from shoestring.runs.run import run as run_config
     records: list[Record] = []
-    with screen.progress() as progress:
-        for config in configs:
-            done = not force and _is_done(config)
+    for config in configs:
+        done = not force and _is_done(config)
+        with screen.progress() as progress:
             record = run_config(config, force=force, progress=progress)
-            print_one(record, config.folder, reused=done)
-            records.append(record)
+        print_one(record, config.folder, reused=done)
+        records.append(record)
     if len(records) > 1:
         print_many(records)
 

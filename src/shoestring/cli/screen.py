@@ -106,4 +106,5 @@ def _bars() -> RichProgress:
         TextColumn("{task.fields[note]}", markup=False),
         console=err(),
         transient=True,
+        redirect_stdout=False,  # Results go to stdout, which may be a file while stderr is a terminal.
     )

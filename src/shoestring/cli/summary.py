@@ -36,6 +36,7 @@ def print_table(table: TableData) -> None:
     if not console.is_terminal:
         console.print(as_text(table), end="")
         return
+    console.print(table.caption, style="bold")
     console.print(*as_rich(table, console.width), sep="\n")
     for note in table.notes:
         console.print(note, style="dim")

@@ -82,14 +82,13 @@ def as_csv(table: TableData) -> str:
 
 
 def as_rich(table: TableData, width: int) -> Iterator[Table]:
-    """Yield rich tables for a terminal of `width` columns: one, or as many as it takes; the notes are the caller's."""
+    """Yield rich tables for a terminal of `width` columns: one, or as many as it takes; caption and notes are the caller's."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    for number, part in enumerate(fitting(table, width)):
-        title = Text(table.caption) if number == 0 else None
-        shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="italic")
+    for part in fitting(table, width):
+        shown = Table(box=box.SIMPLE_HEAD)
         for column in part.columns:
             label = column.align == "left"
             head = Text(column.head if label else column.head.replace(" ", "\n"), justify=column.align)
@@ -104,7 +103,7 @@ def fitting(table: TableData, width: int) -> list[TableData]:
     labels = sum(1 for _ in itertools.takewhile(lambda column: column.align == "left", table.columns))
     widths = [_narrowest(column.head, [row[at].text for row in table.rows]) for at, column in enumerate(table.columns)]
     free = range(labels, len(table.columns))
-    room = width - sum(widths[:labels])
+    room = width - 1 - sum(widths[:labels])
     # Results and costs part first, where they do not fit side by side.
     blocks = [[at for at in free if (len(table.columns[at].csv) > 1) == results] for results in (True, False)]
     if sum(widths[at] for at in free) <= room:

@@ -150,7 +150,7 @@ def flatten(record: Record) -> dict[Key, Any]:
 
     >>> from types import SimpleNamespace as Fake
     >>> flatten(Fake(config={"task": {"name": "trec"}, "data": {"k": 16}, "seed": 13}))
-    {'task': 'trec', 'task.file': 'v1-18a9b3', 'data.k': 16, 'seed': 13}
+    {'task': 'trec', 'task.file': 'v1-f9deb9', 'data.k': 16, 'seed': 13}
     """
     config = record.config
     task = dict(config["task"])

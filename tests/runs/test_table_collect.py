@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runs.records import record
+from shoestring.errors import RunFolderError
+from shoestring.runs.collect import read_records
+from shoestring.runs.record import Record, write_record
+
+
+def write(folder: Path, run: Record) -> Path:
+    place = folder / run.run_id
+    place.mkdir(parents=True)
+    write_record(place, run)
+    return place
+
+
+def unfinished(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / ".lock").touch()
+    return folder
+
+
+def test_runs_are_found_by_folder_and_by_the_folder_they_lie_in(tmp_path: Path) -> None:
+    one, other = record(), record(seed=21)
+    place = write(tmp_path / "runs", one)
+    write(tmp_path / "runs", other)
+    assert {run.run_id for run in read_records([tmp_path / "runs"]).records} == {one.run_id, other.run_id}
+    assert [run.run_id for run in read_records([place]).records] == [one.run_id]
+
+
+def test_a_run_named_twice_is_read_once(tmp_path: Path) -> None:
+    place = write(tmp_path, record())
+    assert len(read_records([place, tmp_path]).records) == 1
+
+
+def test_runs_that_have_not_ended_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, record())
+    unfinished(tmp_path / "going-on")
+    found = read_records([tmp_path])
+    assert len(found.records) == 1
+    assert found.note is not None
+    assert found.note.startswith("1 run has not ended (still running, or killed): ")
+    assert "going-on" in found.note
+
+
+def test_all_ended_needs_no_note(tmp_path: Path) -> None:
+    write(tmp_path, record())
+    assert read_records([tmp_path]).note is None
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="holds no runs"):
+        read_records([tmp_path])
+
+
+def test_a_missing_folder_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunFolderError, match="there is no such folder; did you mean 'runs'"):
+        read_records([tmp_path / "rnus"])
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    place = write(tmp_path, record())
+    text = json.loads((place / "result.json").read_text())
+    del text["config"]
+    (place / "result.json").write_text(json.dumps(text))
+    with pytest.raises(RunFolderError, match=r"result\.json is damaged: config"):
+        read_records([tmp_path])
