@@ -51,7 +51,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "opt": SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2},
     "llama": SIZES | {"num_key_value_heads": 2, "initializer_range": 0.2, "tie_word_embeddings": False},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 66, "initializer_range": 0.2},
-    "gemma2": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2, "final_logit_softcapping": 3.0},
+    "gemma2": SIZES
+    | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2, "final_logit_softcapping": 3.0},
     "qwen3": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2},
     "mistral": SIZES | {"num_key_value_heads": 2, "initializer_range": 0.2, "sliding_window": 24},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
@@ -117,7 +118,7 @@ def wordpiece_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def build_model(architecture: str, kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+def build_model(architecture: str, kind: str, seed: int = 0, **changes: Any) -> Any:
     """Return a tiny random model in eval mode; `changes` go into its config. Nothing of it is zero."""
     import transformers
 
@@ -222,7 +223,7 @@ def encoded(subject: PromptedModel, count: int = 12, seed: int = 5) -> list[Enco
     return subject.encode(examples(count, seed))
 
 
-def config(model: Path, data: Path, out: Path, **sections: Any) -> RunConfig:
+def config(model: Path, data: Path, out: Path, /, **sections: Any) -> RunConfig:
     """Return the config of a run of seconds: SST-2's task file on tiny data; `sections` are laid on top."""
     table = {
         "task": "SST-2",
@@ -235,7 +236,9 @@ def config(model: Path, data: Path, out: Path, **sections: Any) -> RunConfig:
     for name, section in sections.items():
         old = table.get(name)
         replaced = name in ("method", "tuning") and isinstance(section, dict) and "kind" in section
-        merged[name] = old | section if isinstance(old, dict) and isinstance(section, dict) and not replaced else section
+        merged[name] = (
+            old | section if isinstance(old, dict) and isinstance(section, dict) and not replaced else section
+        )
     return load_config(None, table=merged)
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from shoestring.errors import ModelError
 from shoestring.models.loading import fingerprint, load_model, pick_device
 from shoestring.models.settings import CausalModel, HeadModel, MaskedModel
@@ -46,7 +47,8 @@ def test_a_tokenizer_without_padding_leaves_the_models_own(tiny_causal_folder: P
 def test_a_new_head_is_drawn_from_the_seed(tiny_masked_folder: Path, global_random_states: None) -> None:
     def head(seed: int) -> torch.Tensor:
         loaded = load_model(HeadModel(name=str(tiny_masked_folder)), labels=3, seed=seed)
-        weight = loaded.model.classifier.out_proj.weight
+        model: Any = loaded.model
+        weight = model.classifier.out_proj.weight
         assert weight.shape == (3, 32)
         return weight
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import scoring_twin
 
+import tiny
+from reference import scoring_twin
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.prompted import PromptedModel
@@ -151,7 +151,7 @@ def test_head_scores_are_those_of_one_input_at_a_time(architecture: str) -> None
 
 def test_a_head_has_no_answer_tokens() -> None:
     subject = tiny.prompted("roberta", "head")
-    with pytest.raises(ModelError, match="no answer tokens: use method.objective"):
+    with pytest.raises(ModelError, match=r"no answer tokens: use method\.objective"):
         subject.answer_log_probs(subject.collate(tiny.encoded(subject, 2)))
 
 

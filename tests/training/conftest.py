@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from shoestring.training.trainer import PromptTrainer
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from shoestring.errors import NonFiniteLossError
 from shoestring.methods.catalog.adam import Adam
 from shoestring.methods.catalog.mezo import MeZO
@@ -38,7 +38,7 @@ def fit(folder: Path, script: Script, settings: TrainSettings) -> tuple[Fitted, 
 @pytest.mark.parametrize(("select", "place"), [("metric", 1), ("loss", 2), ("last", 4)])
 @pytest.mark.parametrize("method", [MeZO, Adam])
 def test_the_selected_weights_are_those_of_the_first_best_evaluation(
-    select: Any, place: int, method: type[TrainSettings], script_dev: Script, tmp_path: Path
+    select: Any, place: int, method: Any, script_dev: Script, tmp_path: Path
 ) -> None:
     settings = method(steps=10, eval_every=2, batch_size=4, lr=1e-3, select=select)
     fitted, found = fit(tmp_path, script_dev, settings)
@@ -90,12 +90,14 @@ def poison(monkeypatch: pytest.MonkeyPatch, call: int, value: float = math.nan) 
 
 @pytest.mark.parametrize(("method", "call"), [(Adam, 8), (SGD, 8), (MeZO, 15), (MeZO, 16)])
 def test_a_loss_that_is_not_finite_names_its_step_and_examples_and_keeps_the_last_checkpoint(
-    method: type[TrainSettings], call: int, monkeypatch: pytest.MonkeyPatch, seen: list[Any], tmp_path: Path
+    method: Any, call: int, monkeypatch: pytest.MonkeyPatch, seen: list[Any], tmp_path: Path
 ) -> None:
     poison(monkeypatch, call)
     subject = tiny.prompted("roberta", "masked")
     settings = method(steps=20, eval_every=3, batch_size=4, lr=1e-3)
-    with pytest.raises(NonFiniteLossError, match=r"step 8: the loss is nan on the batch \[train:.*smaller method.lr") as e:
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 8: the loss is nan on the batch \[train:.*smaller method.lr"
+    ) as e:
         train(tiny.job(subject, tmp_path, settings), log=lambda line: None)
     assert e.value.step == 8
     assert e.value.examples == tuple(f"train:{index}" for index in seen[-1].indices)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoestring.models.quiet import quiet
 from shoestring.progress import Progress, Silent
 from shoestring.seeds import derive, isolated
 from shoestring.training.callbacks import LogLine, Meter, Report
 from shoestring.training.trainer import Job, PromptTrainer, ZerothTrainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -46,20 +51,35 @@ def train(job: Job, *, log: Callable[[LogLine], None], progress: Progress | None
     settings = job.settings
     checkpoint = last_checkpoint(job.folder)
     label = f"{job.subject.task.name}: {settings.model_dump()['kind']}"
-    with (progress or Silent()).bar(label, settings.steps) as bar, isolated(derive(job.seed, "training")), quiet():
+    with (
+        (progress or Silent()).bar(label, settings.steps) as bar,
+        isolated(derive(job.seed, "training")),
+        quiet(),
+        _cleared(job.subject.model),
+    ):
         meter = Meter(job.subject.passes, job.memory, checkpoint)
         callbacks = [Report(log, bar), meter]
         if settings.patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
         trainer = (PromptTrainer if settings.needs_backward else ZerothTrainer)(job, callbacks)
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-        finally:
-            job.subject.model.eval()
-            job.subject.model.zero_grad(set_to_none=True)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     steps = trainer.state.global_step
     best = trainer.state.best_global_step if settings.select != "last" else steps
     return Fitted(steps, best or steps, meter.seconds, step_of(checkpoint) if checkpoint is not None else 0)
+
+
+@contextmanager
+def _cleared(model: PreTrainedModel) -> Iterator[None]:
+    """Leave the model in eval mode, without gradients, and without what the Trainer and accelerate note on it."""
+    cached = getattr(model.config, "use_cache", None)
+    try:
+        yield
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
+        vars(model).pop("_is_accelerate_prepared", None)
+        if cached is not None:
+            model.config.use_cache = cached
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,0 +1,129 @@
+"""What every method owes its caller, for every family of models."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from shoestring.methods.base import METHODS, Given
+from shoestring.models.prompted import PromptedModel
+from shoestring.progress import Silent
+from shoestring.runs.run import run
+from shoestring.tuning.base import TUNINGS
+
+pytestmark = pytest.mark.usefixtures("frozen_imports")
+FAMILIES = {"masked": "roberta", "causal": "llama", "head": "roberta"}
+FOLDERS = {"masked": "tiny_masked_folder", "causal": "tiny_causal_folder", "head": "tiny_masked_folder"}
+CASES = [(name, kind) for name in METHODS.names() for kind in FAMILIES]
+
+
+def short(name: str) -> Any:
+    """Return the settings of a method, at most four steps long."""
+    settings = METHODS.get(name)
+    wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3}
+    return settings(**{key: value for key, value in wanted.items() if key in settings.model_fields})
+
+
+def traces(model: torch.nn.Module) -> dict[str, Any]:
+    """Return everything about a model that a method must leave as it was, except the values of its weights."""
+    found: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        skipped = {"_parameters", "_buffers", "_modules"}
+        found |= {f"{name}.{key}": repr(value) for key, value in vars(module).items() if key not in skipped}
+    found["requires_grad"] = {name: param.requires_grad for name, param in model.named_parameters()}
+    found["grads"] = [name for name, param in model.named_parameters() if param.grad is not None]
+    return found
+
+
+def fit(subject: PromptedModel, name: str, folder: Path) -> Any:
+    prompts, dev = tiny.encoded(subject, 8), tiny.encoded(subject, 8, seed=6)
+    return short(name).fit(Given(subject, prompts, dev, 13, folder, lambda line: None, Silent(), tiny.Unmeasured()))
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_method_leaves_nothing_on_the_model_but_its_weights(name: str, kind: str, tmp_path: Path) -> None:
+    subject = tiny.prompted(FAMILIES[kind], kind)
+    tiny.save(subject.model, tiny.bpe_tokenizer(), tmp_path)  # notes class and dtype in the config, as loading does
+    before, start = traces(subject.model), tiny.weights(subject.model)
+    outcome = fit(subject, name, tmp_path)
+    assert traces(subject.model) == before
+    assert METHODS.get(name).trains == (not tiny.equal(tiny.weights(subject.model), start))
+    prompts = tiny.encoded(subject, 5)
+    scores = outcome.predictor.predict(prompts, 2)
+    assert scores.shape == (5, 2)
+    assert bool(torch.isfinite(scores).all())
+    assert outcome.seconds >= 0
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_a_method_declares_whether_it_passes_backward(name: str, tmp_path: Path) -> None:
+    subject = tiny.prompted("roberta", "masked")
+    fit(subject, name, tmp_path)
+    assert (subject.passes.backward > 0) == METHODS.get(name).needs_backward
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.get(name).trains])
+@pytest.mark.parametrize("tuning", TUNINGS.names())
+def test_a_method_moves_only_the_weights_its_tuning_trains(name: str, tuning: str, tmp_path: Path) -> None:
+    subject = tiny.prompted("roberta", "masked")
+    TUNINGS.get(tuning)().apply(subject.model, 3)
+    trained = {name for name, param in subject.model.named_parameters() if param.requires_grad}
+    start = tiny.weights(subject.model)
+    fit(subject, name, tmp_path)
+    end = tiny.weights(subject.model)
+    moved = {name for name, value in end.items() if not torch.equal(value, start[name])}
+    assert moved
+    assert moved <= trained
+    assert {name for name, param in subject.model.named_parameters() if param.requires_grad} == trained
+
+
+def global_states() -> tuple[Any, ...]:
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    return (
+        random.getstate(),
+        repr(numpy_state),
+        torch.get_rng_state().numpy().tobytes(),
+        dict(os.environ),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+    )
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_run_leaves_the_process_as_it_found_it(
+    name: str, kind: str, tiny_original: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model = {"kind": kind, "name": str(request.getfixturevalue(FOLDERS[kind]))}
+    config = tiny.config(Path(model["name"]), tiny_original, tmp_path, model=model, method=short(name).model_dump())
+    before = global_states()
+    record = run(config)
+    assert global_states() == before
+    assert record.status == "ok"
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_run_does_not_depend_on_the_global_generators(
+    kind: str, tiny_original: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model = {"kind": kind, "name": str(request.getfixturevalue(FOLDERS[kind]))}
+    method = {"kind": "adam", "steps": 3, "batch_size": 4, "lr": 1e-3}
+    tuning = {"kind": "lora", "dropout": 0.3}
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - what a caller may have done
+        config = tiny.config(
+            Path(model["name"]), tiny_original, tmp_path / str(seed), model=model, method=method, tuning=tuning
+        )
+        found.append(run(config).metrics)
+    assert found[0] == found[1]
