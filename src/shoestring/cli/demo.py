@@ -11,6 +11,10 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the runs.")] = Path("runs/demo"),
     force: Annotated[bool, typer.Option("--force", help="Make every run again.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Run nothing; copy models, tasks, data and a recipe to a new folder."),
+    ] = None,
 ) -> None:
     """Pretrain tiny models on a small made-up language, then compare zero-shot, MeZO and Adam on three tasks.
 
@@ -20,8 +24,18 @@ def demo(
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.cli.summary import print_table
-        from shoestring.demo.show import run_demo
+        from shoestring.demo.show import build_assets, run_demo
         from shoestring.runs.table import tabulate
+    if export is not None:
+        from shoestring.demo import export as playground
+
+        playground.refuse_occupied(export)
+        with screen.progress() as progress:
+            assets = build_assets(progress)
+        names = playground.export(assets, export)
+        screen.out().print(f"{export} holds {', '.join(names)}")
+        screen.out().print(f"try: shoestring run {export / 'recipe.toml'}")
+        return
     with screen.progress() as progress:
         records = run_demo(out, force=force, progress=progress)
     print_table(tabulate(records))
