@@ -79,7 +79,9 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
     known = None if force else read_record(config.folder)
     if known is not None and known.status == "ok":
         _unchanged(known, splits, config)
-        return known
+        # The weights of a finished run are gone unless it kept them: to have them is to make it again.
+        if not config.output.keep_model or (config.folder / MODEL).is_dir():
+            return known
     prepared = prepare(config, splits)
     folder = RunFolder(config.folder, config.model_dump(mode="json", exclude={"output"}))
     with folder.open(force=force):

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class TrainSettings(Settings):
-    """How long, on what, and how the best weights are chosen."""
+    """How long, on what, and how the best weights are chosen.
+
+    Differs: weight decay spares biases and norms; MeZO's RoBERTa code decays every parameter
+        (princeton-nlp/MeZO medium_models/src/trainer.py:724).
+    """
 
     needs_backward: ClassVar[bool]
     """Whether it needs gradients, and so an objective that has them."""

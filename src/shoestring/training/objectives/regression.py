@@ -18,7 +18,8 @@ class Regression:
 
     Source: Gao et al. 2021 (LM-BFF), section 4.2.
     Differs: princeton-nlp/LM-BFF src/models.py:186 passes the target probabilities where their logarithms are expected
-        (`log_target=True`); here it is the divergence of the paper.
+        (`log_target=True`), and averages over the two poles as well; here it is the divergence of the paper, averaged
+        over examples.
     """
 
     differentiable = True

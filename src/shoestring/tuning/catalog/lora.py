@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @TUNINGS.register("lora")
 class LoRA(Settings):
-    """W + (alpha / r) B A on the query and value projections, B = 0 at first. Source: Hu et al. 2022, eq. 3."""
+    """W + (alpha / r) B A on the query and value projections, B = 0 at first.
+
+    Source: Hu et al. 2022, eq. 3.
+    Differs: nothing else is trained, but for a classification head, which is new. MeZO's RoBERTa runs train the whole
+        language-model head as well, untied from the embeddings (princeton-nlp/MeZO medium_models/run.py:939).
+    """
 
     kind: Literal["lora"] = "lora"
     r: PositiveInt = 8
