@@ -64,6 +64,15 @@ class RunConfig(Settings):
         """Sixteen hexadecimal digits: the SHA-256 of every setting that can change a number."""
         return digest(self, exclude=_WORDING)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what the run id is the hash of, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=_WORDING)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Every setting that can change a number: what the run id is the hash of."""
+        return self.model_dump(mode="json", exclude=_WORDING)
+
     @property
     def folder(self) -> Path:
         """The run's own folder."""

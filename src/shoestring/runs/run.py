@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from shoestring.errors import ModelError, RunFolderError, ShoestringError
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
 from shoestring.models.evaluation import evaluate
-from shoestring.models.loading import fingerprint, load_model
-from shoestring.models.prompted import PromptedModel, predictions
+from shoestring.models.loading import LoadedModel, fingerprint, load_model
+from shoestring.models.prompted import Passes, PromptedModel, predictions
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
 from shoestring.progress import Progress, Silent
@@ -83,7 +83,7 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
         if not config.output.keep_model or (config.folder / MODEL).is_dir():
             return known
     prepared = prepare(config, splits)
-    folder = RunFolder(config.folder, config.model_dump(mode="json", exclude={"output"}))
+    folder = RunFolder(config.folder, config.identity())
     with folder.open(force=force):
         return _execute(config, prepared, folder, progress)
 
@@ -115,6 +115,8 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
     write_json(folder.path / SPLIT, _split(prepared.splits))
     checkpoint = last_checkpoint(folder.checkpoints)
     folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
+    # What libraries allocate once, on their first use in a process, is not the method's.
+    replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
     memory = PeakMemory(subject.model.device)
     given = Given(
         subject, prompts["train"], prompts["dev"], config.seed, folder.checkpoints, folder.log, progress, memory
