@@ -127,3 +127,10 @@ def test_a_change_in_a_model_file_changes_its_fingerprint(size: int, place: int,
 def test_a_hub_id_is_told_by_its_revision() -> None:
     assert fingerprint(MaskedModel(name="roberta-large")) == "roberta-large@main"
     assert fingerprint(MaskedModel(name="roberta-large", revision="abc")) == "roberta-large@abc"
+
+
+def test_a_padding_id_below_zero_is_none(tmp_path: Path) -> None:
+    tiny.save(tiny.build_model("llama", "causal"), tiny.bpe_tokenizer(), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"pad_token_id": 1', '"pad_token_id": -1'))
+    assert load_model(CausalModel(name=str(tmp_path)), labels=2, seed=0).model.config.pad_token_id == 1

@@ -127,6 +127,8 @@ def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedMode
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
         _check_complete(settings, model, report)
+    if (model.config.pad_token_id or 0) < 0:  # some old Llama configs say -1
+        model.config.pad_token_id = None
     if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return LoadedModel(model.to(device).eval(), tokenizer, settings)

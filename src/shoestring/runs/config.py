@@ -69,11 +69,6 @@ class RunConfig(Settings):
         return self.model_dump(mode="json", exclude=_WORDING)
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Every setting that can change a number: what the run id is the hash of."""
-        return self.model_dump(mode="json", exclude=_WORDING)
-
-    @property
     def folder(self) -> Path:
         """The run's own folder."""
         return Path(self.output.folder) / self.run_id

@@ -74,6 +74,13 @@ class RunFolder:
                 kept.append(line)
         write_jsonl(path, kept)
 
+    def split_digest(self) -> str | None:
+        """Return the digest in split.json, or None where there is none."""
+        try:
+            return str(json.loads((self.path / SPLIT).read_text(encoding="utf-8"))["digest"])
+        except (OSError, ValueError, KeyError):
+            return None
+
     def _claim(self) -> None:
         path = self.path / CONFIG
         if not path.exists():

@@ -78,7 +78,8 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
     splits = draw(config.task, config.data, config.seed)
     known = None if force else read_record(config.folder)
     if known is not None and known.status == "ok":
-        _unchanged(known, splits, config)
+        _same_run(known, config)
+        _unchanged(config, splits.digest, known.split.digest if known.split is not None else None, known, "made")
         # The weights of a finished run are gone unless it kept them: to have them is to make it again.
         if not config.output.keep_model or (config.folder / MODEL).is_dir():
             return known
@@ -95,25 +96,34 @@ def prepare(config: RunConfig, splits: Splits) -> Prepared:
     kind = config.model.kind
     encoder = PromptEncoder(config.task, loaded.tokenizer, kind, config.prompt, loaded.max_tokens)
     model = config.tuning.apply(loaded.model, config.seed)
-    pad = loaded.tokenizer.pad_token_id
-    if pad is None:
-        # Padding is masked out, so any id will do; only a head that looks for the last unpadded token needs a real one.
-        if kind == "head" and model.config.pad_token_id is None:
-            raise ModelError(
-                f"model.name={config.model.name!r} has no padding token, which a classification head needs"
-            )
-        pad = 0
-    subject = PromptedModel(model, config.task, encoder, SCORERS.get(kind), int(str(pad)))
+    subject = PromptedModel(model, config.task, encoder, SCORERS.get(kind), _pad_id(loaded))
     names = {"train": splits.train, "dev": splits.dev, **splits.tests}
     prompts = {name: encoder.encode_all(examples) for name, examples in names.items()}
     return Prepared(subject, splits, prompts, loaded.tokenizer)
 
 
+def _pad_id(loaded: LoadedModel) -> int:
+    """Return the id to pad with.
+
+    Padding is masked out, so any would do, were it not for the heads of causal models: they read the last token that is
+    not the padding named in the model's config.
+    """
+    if loaded.settings.kind != "head":
+        return int(str(loaded.tokenizer.pad_token_id or 0))
+    pad = loaded.model.config.pad_token_id
+    if pad is None:
+        name = loaded.settings.name
+        raise ModelError(f"model.name={name!r} has no padding token, which a classification head needs")
+    return int(pad)
+
+
 def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress: Progress) -> Record:
     subject, prompts = prepared.subject, prepared.prompts
     started = _now()
-    write_json(folder.path / SPLIT, _split(prepared.splits))
     checkpoint = last_checkpoint(folder.checkpoints)
+    if checkpoint is not None:
+        _unchanged(config, prepared.splits.digest, folder.split_digest(), read_record(folder.path), "begun")
+    write_json(folder.path / SPLIT, _split(prepared.splits))
     folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
     # What libraries allocate once, on their first use in a process, is not the method's.
     replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
@@ -225,15 +235,24 @@ def _bytes(subject: PromptedModel) -> int:
     return sum(param.numel() * param.element_size() for param in subject.model.parameters())
 
 
-def _unchanged(known: Record, splits: Splits, config: RunConfig) -> None:
+def _same_run(known: Record, config: RunConfig) -> None:
+    if known.run_id != config.run_id:
+        raise RunFolderError(
+            f"{config.folder} holds a run of another config ({known.run_id}); "
+            "choose another output.folder, or --force to overwrite it"
+        )
+
+
+def _unchanged(config: RunConfig, digest: str, before: str | None, known: Record | None, verb: str) -> None:
+    """Refuse to reuse, or to go on with, what was made from other data or another model."""
     changed = []
-    if known.split is not None and known.split.digest != splits.digest:
+    if before != digest:
         changed.append("data")
-    if known.model_fingerprint != fingerprint(config.model):
+    if known is not None and known.model_fingerprint != fingerprint(config.model):
         changed.append("model")
     if changed:
         raise RunFolderError(
-            f"{config.folder}: the {' and the '.join(changed)} changed since this run was made; "
+            f"{config.folder}: the {' and the '.join(changed)} changed since this run was {verb}; "
             "--force makes it again, another output.folder keeps both"
         )
 

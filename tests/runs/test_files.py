@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoestring.errors import OutputError
+from shoestring.runs.files import make_folder, write_json, write_jsonl, write_text, writing
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_is_written_whole_and_readable_by_others(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": "é", "a": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "b": "é",\n  "a": 1\n}\n'
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
+    write_jsonl(tmp_path / "a.jsonl", ({"n": n} for n in range(2)))
+    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == '{"n": 0}\n{"n": 1}\n'
+
+
+@pytest.mark.parametrize("function", ["fsync", "chmod", "replace"])
+def test_a_disk_that_refuses_leaves_the_old_file_and_no_other(
+    function: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    if function == "fsync":
+        monkeypatch.setattr(os, "fsync", full_disk)
+    else:
+        monkeypatch.setattr(Path, function, full_disk)
+    with pytest.raises(OutputError, match=r"a\.txt cannot be written: No space left on device; .*output\.folder"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_while_the_rows_are_made_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_jsonl(path, [1])
+    with pytest.raises(ZeroDivisionError):
+        write_jsonl(path, (1 // n for n in (1, 0)))
+    assert json.loads(path.read_text()) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_numbers_json_does_not_know_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(OutputError, match="runs/a cannot be written: Not a directory"):
+        make_folder(tmp_path / "runs" / "a")
+    with pytest.raises(OutputError, match="runs cannot be written: File exists"):
+        make_folder(tmp_path / "runs")
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), writing(tmp_path):
+        raise KeyError

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from shoestring.data.splits import draw
+from shoestring.errors import RunFolderError, ShoestringError
+from shoestring.methods.catalog.mezo import MeZO
+from shoestring.runs.config import RunConfig
+from shoestring.runs.record import Record, read_record
+from shoestring.runs.run import prepare, run
+
+pytestmark = pytest.mark.usefixtures("frozen_imports")
+SHORT = {"kind": "mezo", "steps": 4, "batch_size": 4, "eval_every": 2, "lr": 1e-3, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_masked_folder: Path, tiny_original: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A config that was run."""
+    found = tiny.config(tiny_masked_folder, tiny_original, tmp_path_factory.mktemp("runs"), method=SHORT)
+    run(found)
+    return found
+
+
+@pytest.fixture
+def record(config: RunConfig) -> Record:
+    found = read_record(config.folder)
+    assert found is not None
+    return found
+
+
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_folder_holds_these_files_and_no_others(config: RunConfig) -> None:
+    assert config.folder.name == config.run_id
+    names = {entry.name for entry in config.folder.iterdir()}
+    assert names == {".lock", "config.json", "metrics.jsonl", "predictions.jsonl", "result.json", "split.json"}
+
+
+def test_the_record_says_what_was_run_and_what_it_cost(config: RunConfig, record: Record) -> None:
+    assert (record.run_id, record.status, record.error) == (config.run_id, "ok", None)
+    assert record.config == config.model_dump(mode="json")
+    assert (record.task, record.main_metric) == ("SST-2", "accuracy")
+    assert {split: set(values) for split, values in record.metrics.items()} == {
+        "dev": {"accuracy", "loss"},
+        "test": {"accuracy", "loss"},
+    }
+    assert record.facts["steps"] == 4
+    assert record.facts["selected_step"] in (2, 4)
+    assert record.passes is not None
+    assert record.passes.model_dump() == {
+        "forward": 8, "backward": 0, "forward_examples": 32, "backward_examples": 0,
+    }  # fmt: skip
+    assert record.seconds["fit"] > 0
+    assert record.seconds["predict"] > 0
+    assert record.memory is not None
+    assert record.weights is not None
+    assert record.weights.total == record.weights.trained == record.memory.weights // 4
+    assert record.split is not None
+    assert (record.split.train, record.split.dev, record.split.tests) == (8, 8, {"test": 24})
+    assert record.split.truncated == 0
+    assert record.environment["packages"]["torch"]
+    assert {"shoestring", "commit", "dirty", "python", "platform", "device", "threads"} <= set(record.environment)
+    assert record.started <= record.finished
+
+
+def test_predictions_are_those_the_metrics_were_computed_from(config: RunConfig, record: Record) -> None:
+    rows = jsonl(config.folder / "predictions.jsonl")
+    for split, count in (("dev", 8), ("test", 24)):
+        mine = [row for row in rows if row["split"] == split]
+        assert len(mine) == len({row["uid"] for row in mine}) == count
+        right = sum(row["label"] == row["prediction"] for row in mine) / count
+        assert right == pytest.approx(record.metrics[split]["accuracy"])
+        for row in mine:
+            assert row["prediction"] == str(int(row["scores"][1] > row["scores"][0]))
+
+
+def test_the_log_holds_every_step_and_evaluation(config: RunConfig) -> None:
+    lines = jsonl(config.folder / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "eval_accuracy" in line] == [2, 4]
+
+
+def test_the_split_is_written_by_uid(config: RunConfig, record: Record) -> None:
+    split = json.loads((config.folder / "split.json").read_text())
+    assert record.split is not None
+    assert split["digest"] == record.split.digest
+    assert [len(split[name]) for name in ("train", "dev", "test")] == [8, 8, 24]
+    assert not set(split["train"]) & set(split["dev"])
+
+
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a finished run loads no model")
+
+
+def test_the_same_config_again_reuses_the_result_without_loading_a_model(
+    config: RunConfig, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shoestring.runs.run.load_model", never)
+    assert run(config) == record
+
+
+def test_force_makes_the_run_again_with_the_same_numbers(config: RunConfig, record: Record) -> None:
+    before = jsonl(config.folder / "metrics.jsonl")
+    again = run(config, force=True)
+    assert (again.metrics, again.facts, again.passes) == (record.metrics, record.facts, record.passes)
+    assert jsonl(config.folder / "metrics.jsonl") == before
+
+
+def test_the_output_settings_change_no_number(config: RunConfig, record: Record, tmp_path: Path) -> None:
+    output = {"folder": str(tmp_path), "eval_batch_size": 3, "keep_model": True}
+    found = run(RunConfig.model_validate(config.model_dump() | {"output": output}))
+    assert found.run_id == record.run_id
+    for split, metrics in found.metrics.items():
+        assert metrics == pytest.approx(record.metrics[split], rel=1e-5)
+
+
+def test_a_kept_model_gives_the_same_scores_zero_shot(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    made = tiny.config(tiny_masked_folder, tiny_original, tmp_path, method=SHORT, output={"keep_model": True})
+    trained = run(made)
+    again = tiny.config(made.folder / "model", tiny_original, tmp_path, method={"kind": "zero-shot"})
+    assert run(again).metrics["test"] == pytest.approx(trained.metrics["test"], rel=1e-5)
+    config = json.loads((made.folder / "model" / "config.json").read_text())
+    assert config.get("use_cache") == json.loads((tiny_masked_folder / "config.json").read_text()).get("use_cache")
+
+
+def test_a_copied_folder_is_not_taken_for_the_run_of_another_config(config: RunConfig, tmp_path: Path) -> None:
+    other = RunConfig.model_validate(config.model_dump() | {"seed": 14, "output": {"folder": str(tmp_path)}})
+    shutil.copytree(config.folder, other.folder)
+    with pytest.raises(RunFolderError, match=r"holds a run of another config.*--force"):
+        run(other)
+
+
+@pytest.mark.parametrize("what", ["data", "model"])
+def test_data_or_model_that_changed_under_a_finished_run_is_noticed(
+    what: str, tiny_original: Path, tiny_masked_folder: Path, tmp_path: Path
+) -> None:
+    data, model = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(tiny_original, data)
+    shutil.copytree(tiny_masked_folder, model)
+    config = tiny.config(model, data, tmp_path / "runs", method={"kind": "zero-shot"})
+    first = run(config)
+    if what == "data":
+        path = data / "SST-2" / "dev.tsv"
+        path.write_text(path.read_text().replace("film", "plot", 1))
+    else:
+        tiny.save(tiny.build_model("roberta", "masked", seed=1), tiny.bpe_tokenizer(), model)
+    with pytest.raises(RunFolderError, match=f"the {what} changed since this run was made; --force"):
+        run(config)
+    assert read_record(config.folder) == first
+    assert run(config, force=True).status == "ok"
+
+
+def interrupted(config: RunConfig, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Start a run and stop it at its third step."""
+    original = MeZO.optimizer
+
+    def optimizer(self: Any, params: Any, seed: int) -> Any:
+        made = original(self, params, seed)
+        estimate = made.estimate
+
+        def watched(closure: Any) -> Any:
+            if made.param_groups[0]["steps"] == 2:
+                raise error
+            return estimate(closure)
+
+        made.estimate = watched
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeZO, "optimizer", optimizer)
+        with pytest.raises(error):
+            run(config)
+
+
+def test_ctrl_c_leaves_a_cancelled_record_and_the_next_run_goes_on(
+    config: RunConfig, record: Record, tmp_path: Path
+) -> None:
+    mine = RunConfig.model_validate(config.model_dump() | {"output": {"folder": str(tmp_path)}})
+    interrupted(mine)
+    found = read_record(mine.folder)
+    assert found is not None
+    assert (found.status, found.metrics) == ("cancelled", {})
+    assert found.error == "interrupted; the same command goes on from the last checkpoint"
+    assert (mine.folder / "checkpoints" / "checkpoint-2").is_dir()
+    done = run(mine)
+    assert done.facts == record.facts | {"resumed_from": 2}
+    assert (done.metrics, done.passes, done.weights) == (record.metrics, record.passes, record.weights)
+    for name in ("predictions.jsonl", "metrics.jsonl", "split.json"):
+        assert jsonl_or_json(mine.folder / name) == jsonl_or_json(config.folder / name)
+    assert {entry.name for entry in mine.folder.iterdir()} == {entry.name for entry in config.folder.iterdir()}
+
+
+def jsonl_or_json(path: Path) -> Any:
+    return jsonl(path) if path.suffix == ".jsonl" else json.loads(path.read_text())
+
+
+def test_force_starts_an_interrupted_run_from_the_beginning(config: RunConfig, tmp_path: Path) -> None:
+    mine = RunConfig.model_validate(config.model_dump() | {"output": {"folder": str(tmp_path)}})
+    interrupted(mine)
+    assert run(mine, force=True).facts["resumed_from"] == 0
+
+
+def test_a_reworded_task_still_resumes_its_run(config: RunConfig, tmp_path: Path) -> None:
+    mine = RunConfig.model_validate(config.model_dump() | {"output": {"folder": str(tmp_path)}})
+    interrupted(mine)
+    task = mine.task.model_copy(update={"title": "reworded", "golden": ()})
+    reworded = RunConfig.model_validate(mine.model_dump() | {"task": task.model_dump()})
+    assert reworded.run_id == mine.run_id
+    assert run(reworded).facts["resumed_from"] == 2
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(
+    config: RunConfig, tiny_original: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_original, tmp_path / "data")
+    changed = {"output": {"folder": str(tmp_path)}, "data": {"source": str(tmp_path / "data"), "k": 4}}
+    mine = RunConfig.model_validate(config.model_dump() | changed)
+    interrupted(mine)
+    path = tmp_path / "data" / "SST-2" / "train.tsv"
+    path.write_text(path.read_text().replace(" a ", " the ").replace("film", "plot"))
+    with pytest.raises(RunFolderError, match="the data changed since this run was begun; --force"):
+        run(mine)
+    assert run(mine, force=True).status == "ok"
+
+
+def test_an_unforeseen_error_leaves_a_failed_record_with_its_kind_and_the_last_weights(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    mine = RunConfig.model_validate(config.model_dump() | {"output": {"folder": str(tmp_path)}})
+    interrupted(mine, ZeroDivisionError)
+    found = read_record(mine.folder)
+    assert found is not None
+    assert found.status == "failed"
+    assert found.error is not None
+    assert found.error.startswith("ZeroDivisionError: ; the last good weights are in")
+    assert "checkpoint-2" in found.error
+
+
+def test_a_head_on_a_causal_model_is_padded_with_the_token_it_looks_for(tiny_original: Path, tmp_path: Path) -> None:
+    """Such a head reads the last token that is not padding, as the model's config names it."""
+    tokenizer = tiny.bpe_tokenizer()
+    tokenizer.pad_token = None
+    model = tiny.build_model("llama", "head", num_labels=2, pad_token_id=1)
+    config = tiny.config(
+        tiny.save(model, tokenizer, tmp_path / "model"),
+        tiny_original,
+        tmp_path / "runs",
+        model={"kind": "head", "dtype": "float64"},
+        method={"kind": "zero-shot"},
+    )
+    prepared = prepare(config, draw(config.task, config.data, config.seed))
+    prompts = prepared.prompts["dev"]
+    one_by_one = torch.cat([prepared.subject.predict([prompt], 1) for prompt in prompts])
+    torch.testing.assert_close(prepared.subject.predict(prompts, 8), one_by_one)
+
+
+def test_a_run_is_made_by_one_process(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(RunFolderError, match="started by 4 processes at once"):
+        run(config)
+
+
+def test_a_regression_task_runs_with_prompts_and_with_a_head(tiny_masked_folder: Path, tmp_path: Path) -> None:
+    lines = [f"{text}\t{number / 4}\n" for number, (text, _) in enumerate(tiny.rows(21, 1))]
+    (tmp_path / "data.tsv").write_text("sentence\tlabel\n" + "".join(lines))
+    task = tiny.task_of(**tiny.REGRESSION).model_dump()
+    for kind in ("masked", "head"):
+        config = tiny.config(
+            tiny_masked_folder,
+            tmp_path / "data.tsv",
+            tmp_path / "runs",
+            task=task,
+            model={"kind": kind},
+            method=SHORT | {"kind": "adam"},
+        )
+        found = run(config)
+        assert set(found.metrics["test"]) == {"pearson", "loss"}
+        row = jsonl(config.folder / "predictions.jsonl")[0]
+        assert isinstance(row["label"], float)
+        assert isinstance(row["prediction"], float)
+        assert len(row["scores"]) == (2 if kind == "masked" else 1)
+
+
+def test_errors_of_a_run_are_of_the_packages_own_kind() -> None:
+    assert issubclass(RunFolderError, ShoestringError)
