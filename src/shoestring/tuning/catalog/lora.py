@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -76,7 +76,7 @@ class LoRA(Settings):
         from peft.utils import get_peft_model_state_dict
         from safetensors.torch import save_file
 
-        config = model.peft_config["default"]
+        config = cast("LoraConfig", model.peft_config["default"])
         state = {name: value.contiguous() for name, value in get_peft_model_state_dict(model).items()}
         if config.task_type is not None:
             trained = ((name, param) for name, param in model.named_parameters() if param.requires_grad)
