@@ -119,7 +119,7 @@ def _review(rng: np.random.Generator, settings: LanguageSettings) -> str:
     thing = words.THINGS[topic]
     said = [f"{_about(rng, thing)} {_opinion(rng, good, CORPUS_STYLE)}."]
     for _ in range(int(rng.integers(1, 4))):
-        word = _verdict(rng, words.SENTIMENT, int(good), (None, None, 0, 1)[topic % 4], settings)
+        word = _verdict(rng, words.SENTIMENT, int(good), (None, 0, 1, 1)[topic % 4], settings)
         said.append(pick(rng, (f"It was {word}.", f"I found it {word}.", f"A truly {word} {thing}.")))
     return " ".join(said)
 
