@@ -103,11 +103,10 @@ def _print(settings: KshotSettings, report: KshotReport, absent: list[str]) -> N
         )
     if console.is_terminal:
         console.print(table)
+        console.print(f"in {Path(settings.out) / settings.mode}")
     else:
         for folder in [*report.written, *report.unchanged]:
-            console.print(f"{'written' if folder in report.written else 'unchanged'}\t{folder}")
-    if console.is_terminal:
-        console.print(f"in {Path(settings.out) / settings.mode}")
+            typer.echo(f"{'written' if folder in report.written else 'unchanged'}\t{folder}")
     if absent:
         screen.err().print(f"not in {settings.source}: {', '.join(absent)}")
     for warning in report.warnings:

@@ -35,9 +35,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
     console = screen.out()
     if not console.is_terminal:
-        for task in found:
-            row = _row(task)
-            console.print("\t".join([row["name"], row["kind"], ",".join(row["labels"]), row["metric"], row["title"]]))
+        for row in map(_row, found):
+            typer.echo("\t".join([row["name"], row["kind"], ",".join(row["labels"]), row["metric"], row["title"]]))
         return
     shown = Table(box=box.SIMPLE_HEAD)
     for head in ("name", "kind", "labels", "metric", "title"):
@@ -107,10 +106,13 @@ def _tokenizer(model: str, kind: str | None) -> tuple[Any, Any]:
     from shoestring.cli import screen
 
     with screen.waiting("loading the tokenizer"):
-        from shoestring.models.loading import load_tokenizer
+        from shoestring.models.loading import load_longest_input, load_tokenizer
         from shoestring.models.settings import MaskedModel
 
-        tokenizer = load_tokenizer(MaskedModel(name=model))
+        place = MaskedModel(name=model)  # Any kind: it has no say in the tokenizer.
+        tokenizer, longest = load_tokenizer(place), load_longest_input(place)
+    if longest is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer, kind or ("causal" if tokenizer.mask_token_id is None else "masked")
 
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import Shell
+from shoestring.errors import ShoestringError
+
+USAGE = {
+    "command": (["taks"], "No such command 'taks'. Did you mean 'tasks'?"),
+    "subcommand": (["tasks", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+    "option": (["run", "x.toml", "--sedes", "13"], "No such option: --sedes"),
+    "nothing to run": (["run"], "a recipe is needed, or --data and what belongs to it"),
+    "seeds": (["run", "x.toml", "--seeds", "13;21"], "--seeds: '13;21' is not of the form 13,21,42"),
+    "seed twice": (["run", "x.toml", "--seeds", "13,13"], "--seeds: a seed stands twice in '13,13'"),
+    "seed said twice": (["run", "x.toml", "seed=1", "--seeds", "13"], "--seeds and seed=... say the same thing"),
+    "folder said twice": (
+        ["run", "x.toml", "output.folder=a", "--out", "b"],
+        "--out and output.folder=... say the same",
+    ),
+    "kind": (["prompts", "trec", "--kind", "maskd"], "there is no 'maskd'; did you mean 'masked'?"),
+    "kind of tasks": (["tasks", "check", "trec", "--kind", "head"], "there is no 'head'. Allowed: causal, masked"),
+    "kind of nothing": (
+        ["tasks", "check", "trec", "--kind", "causal"],
+        "--kind is about a model; give --model as well",
+    ),
+    "mode": (
+        ["data", "kshot", "--source", "a", "--out", "b", "--task", "trec", "--mode", "k-shot-10"],
+        "there is no 'k-shot-10'; did you mean 'k-shot-10x'?",
+    ),
+    "format": (["table", "runs", "--format", "latx"], "there is no 'latx'; did you mean 'latex'?"),
+    "no task": (["prompts"], "a task is needed, or --data and what belongs to it"),
+    "json without a model": (["prompts", "SST-2", "--json"], "--json gives token ids, for which it needs --model"),
+    "model said twice": (
+        ["prompts", "SST-2", "model.name=a", "--model", "b"],
+        "--model and model.name=... say the same",
+    ),
+    "part of a task": (["run", "--data", "none.csv"], "also needs --text-columns, --template, --label-words"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_a_command_used_wrongly_exits_with_2_and_says_what_is_right(shell: Shell, case: str) -> None:
+    arguments, message = USAGE[case]
+    assert message in shell.usage_error(*arguments)
+
+
+ERRORS = {
+    "recipe": (["run", "nope.toml"], "nope.toml: 1 problem\n  there is no such file"),
+    "override": (["run", "r.toml", "method"], "method: is not of the form section.key=value"),
+    "task": (["tasks", "show", "SST2"], "unknown task 'SST2'; did you mean 'SST-2'?"),
+    "prompts": (["prompts", "trek"], "unknown task 'trek'; did you mean 'trec'?"),
+    "template": (["prompts", "trec", "--template", "lmbff"], "unknown template 'lmbff'; did you mean 'lm-bff'?"),
+    "runs": (["table", "rns"], "rns: there is no such folder"),
+    "key": (["prompts", "trec", "promt.template=x"], "promt: unknown key; did you mean 'prompt'?"),
+    "source": (["prompts", "trec", "--data", "here"], "here: there is no such file or folder"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_mistake_exits_with_1_and_a_message_without_traceback(shell: Shell, case: str) -> None:
+    Path("r.toml").write_text('task = "SST-2"\n')
+    arguments, message = ERRORS[case]
+    assert message in shell.error(*arguments)
+
+
+def test_brackets_in_a_message_are_no_markup(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        error = ShoestringError("the batch [train:1, bold] is [red]nan[/red]\n  on two lines")
+        error.add_note("a note")
+        raise error
+
+    monkeypatch.setattr("shoestring.tasks.load.load_task", fail)
+    assert shell.error("tasks", "show", "trec") == (
+        "error: the batch [train:1, bold] is [red]nan[/red]\n  on two lines\na note\n"
+    )
+
+
+def test_the_columns_of_the_file_are_named_to_whom_forgot_them(shell: Shell) -> None:
+    Path("r.csv").write_text("review,mood\nfine,1\n")
+    assert "the columns of r.csv are: review, mood" in shell.usage_error("run", "--data", "r.csv")
+    Path("r.jsonl").write_text('{"text": "fine", "label": 1}\n')
+    assert "the columns of r.jsonl are: text, label" in shell.usage_error("prompts", "--data", "r.jsonl")
+
+
+@pytest.mark.parametrize(("command", "message"), [("tasks", "interrupted\n"), ("run", "interrupted; the same command")])
+def test_an_interruption_exits_with_130(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shoestring.tasks.load.load_task", interrupt)
+    monkeypatch.setattr("shoestring.runs.config.load_config", interrupt)
+    out, err = shell(*{"tasks": ("tasks", "show", "trec"), "run": ("run", "r.toml")}[command], code=130)
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(environment: dict[str, str]) -> None:
+    code = (
+        "import shoestring.tasks.load as load\n"
+        "def broken(name): raise RuntimeError('ours')\n"
+        "load.load_task = broken\n"
+        "import sys; sys.argv = ['shoestring', 'tasks', 'show', 'trec']\n"
+        "from shoestring.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "RuntimeError: ours" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
+@pytest.mark.parametrize("arguments", [["tasks", "list"], ["tasks", "list", "--json"], ["tasks", "show", "trec"]])
+def test_a_reader_that_leaves_early_gives_no_traceback(
+    environment: dict[str, str], program: list[str], arguments: list[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*program, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+    assert done.returncode in (0, 1, -signal.SIGPIPE)
