@@ -26,8 +26,8 @@ name = "./masked"
 
 [method]
 kind = "mezo"
-lr = 1e-3
-steps = 400
+lr = 5e-4
+steps = 600
 batch_size = 32
 """
 
