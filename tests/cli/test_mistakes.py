@@ -41,6 +41,23 @@ USAGE = {
         ["prompts", "SST-2", "model.name=a", "--model", "b"],
         "--model and model.name=... say the same",
     ),
+    "split of nothing": (["prompts", "SST-2", "--split", "dev"], "--split is about data; give --data as well"),
+    "seed of nothing": (["prompts", "SST-2", "--seed", "3"], "--seed is about data; give --data as well"),
+    "part of an own task": (
+        [
+            "run",
+            "task.version=2",
+            "--data",
+            "a.csv",
+            "--text-columns",
+            "t",
+            "--template",
+            "x*mask*",
+            "--label-words",
+            "a,b",
+        ],
+        "task.version=2 cannot change a task of your own; use prompt.* or a task file",
+    ),
     "part of a task": (["run", "--data", "none.csv"], "also needs --text-columns, --template, --label-words"),
 }
 
@@ -59,6 +76,7 @@ ERRORS = {
     "template": (["prompts", "trec", "--template", "lmbff"], "unknown template 'lmbff'; did you mean 'lm-bff'?"),
     "runs": (["table", "rns"], "rns: there is no such folder"),
     "key": (["prompts", "trec", "promt.template=x"], "promt: unknown key; did you mean 'prompt'?"),
+    "k of nothing": (["prompts", "trec", "--k", "4"], "data: without --data, data.k has no effect"),
     "source": (["prompts", "trec", "--data", "here"], "here: there is no such file or folder"),
 }
 

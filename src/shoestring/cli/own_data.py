@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class OwnData:
         """The options that were given, as the user writes them."""
         return [f"--{field.name.replace('_', '-')}" for field in fields(self) if getattr(self, field.name) is not None]
 
-    def table(self, *, task: bool) -> dict[str, Any]:
+    def table(self, *, task: bool, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return the parts of a config that the options stand for.
 
         With a task from elsewhere (a recipe, a name), they change its data and its prompt. Without one they have to
@@ -34,13 +35,16 @@ class OwnData:
 
         Args:
             task: whether the task is known from elsewhere.
+            overrides: what the command line sets beside.
 
         Raises:
-            typer.BadParameter: if they have to make a task and cannot.
+            typer.BadParameter: if they have to make a task and cannot, or `overrides` set parts of the task they make.
             ConfigError: if the task they make is wrong.
         """
         whole = all((self.data, self.text_columns, self.template, self.label_words))
         if whole:
+            if parts := [text for text in overrides if text.startswith("task.")]:
+                raise typer.BadParameter(f"{parts[0]} cannot change a task of your own; use prompt.* or a task file")
             return {"task": self._task(), "data": {"source": self.data}}
         if not task:
             self._refuse()

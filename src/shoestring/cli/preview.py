@@ -78,9 +78,16 @@ class Preview:
 
     @classmethod
     def of_table(cls, table: Table) -> Preview:
-        """Preview what the sections of a config say; its `task` may be a name, a path, or a task."""
+        """Preview what the sections of a config say; its `task` may be a name, a path, or a task.
+
+        Raises:
+            DataError: if there are settings of data but no data.
+        """
         from shoestring.tasks.load import load_task
 
+        data = table.get("data")
+        if isinstance(data, dict) and data.get("source") is None:
+            raise DataError("data", f"without --data, {', '.join(f'data.{key}' for key in data)} has no effect")
         task = table["task"]
         return cls.of(
             build(
@@ -129,7 +136,7 @@ class Preview:
             UnknownNameError: if there is no such split.
         """
         task = self.settings.task
-        if self.settings.data is None or not self.settings.data.model_fields_set - {"k"}:
+        if self.settings.data is None:
             if not task.golden:
                 raise DataError(f"task {task.name}", "has no examples of its own; give --data")
             first = task.label_names[0] if task.range is None else task.range.low

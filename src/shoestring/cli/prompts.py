@@ -30,7 +30,9 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
             metavar="|".join(KINDS), callback=options.one_of(KINDS), help="What the model is; found out unless given."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="train|dev|test", help="Which examples.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(metavar="train|dev|test", help="Which examples: train unless given.")
+    ] = None,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many examples.")] = 3,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split.")] = None,
     k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Training examples per label.")] = None,
@@ -52,6 +54,10 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
     shown = _preview(task, overrides, own, given)
     if as_json and shown.tokenizer is None:
         raise typer.BadParameter("--json gives token ids, for which it needs --model")
+    for option, value in (("--split", split), ("--seed", seed)):
+        if value is not None and shown.settings.data is None:
+            raise typer.BadParameter(f"{option} is about data; give --data as well")
+    split = split or "train"
     examples = shown.examples(split, number)
     if as_json:
         import json
@@ -67,12 +73,16 @@ def _preview(task: str | None, overrides: Sequence[str] | None, own: OwnData, gi
     from shoestring.config import apply_overrides
 
     path, keys = options.recipe_and_overrides(task, overrides)
-    for option, value, key in (("--model", given["model"]["name"], "model.name"), ("--seed", given["seed"], "seed")):
+    for option, value, key in (
+        ("--model", given["model"]["name"], "model.name"),
+        ("--kind", given["model"]["kind"], "model.kind"),
+        ("--seed", given["seed"], "seed"),
+    ):
         options.refuse_both(option, value, key, keys)
     options.refuse_both("--k", given["data"]["k"], "data.k", keys)
     if path is None and not own.given:
         raise typer.BadParameter("a task is needed, or --data and what belongs to it; see shoestring prompts --help")
-    table = _merged(own.table(task=path is not None), _given(given))
+    table = _merged(own.table(task=path is not None, overrides=keys), _given(given))
     if path is not None and is_recipe(path):
         return Preview.of_recipe(path, keys, table)
     if path is not None:

@@ -68,7 +68,7 @@ def _configs(
     from shoestring.runs.config import load_config
 
     named = path is not None or any(key.partition("=")[0].strip() == "task" for key in keys)
-    table: dict[str, Any] = own.table(task=named)
+    table: dict[str, Any] = own.table(task=named, overrides=keys)
     if out is not None:
         table["output"] = {"folder": out}
     return [load_config(path, keys, {**table, **seed}) for seed in ([{"seed": seed} for seed in wanted] or [{}])]
