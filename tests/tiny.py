@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from shoestring.data.example import Example
 from shoestring.memory import PeakMemory
+from shoestring.methods.base import METHODS
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
@@ -269,3 +270,10 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Return whether two sets of weights are the same bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def short(name: str) -> Any:
+    """Return the settings of a method, at most four steps long."""
+    settings = METHODS.get(name)
+    wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3}
+    return settings(**{key: value for key, value in wanted.items() if key in settings.model_fields})

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,20 +12,11 @@ import tiny
 from shoestring.methods.base import METHODS, Given
 from shoestring.models.prompted import PromptedModel
 from shoestring.progress import Silent
-from shoestring.runs.run import run
 from shoestring.tuning.base import TUNINGS
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 FAMILIES = {"masked": "roberta", "causal": "llama", "head": "roberta"}
-FOLDERS = {"masked": "tiny_masked_folder", "causal": "tiny_causal_folder", "head": "tiny_masked_folder"}
 CASES = [(name, kind) for name in METHODS.names() for kind in FAMILIES]
-
-
-def short(name: str) -> Any:
-    """Return the settings of a method, at most four steps long."""
-    settings = METHODS.get(name)
-    wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3}
-    return settings(**{key: value for key, value in wanted.items() if key in settings.model_fields})
 
 
 def traces(model: torch.nn.Module) -> dict[str, Any]:
@@ -44,7 +32,9 @@ def traces(model: torch.nn.Module) -> dict[str, Any]:
 
 def fit(subject: PromptedModel, name: str, folder: Path) -> Any:
     prompts, dev = tiny.encoded(subject, 8), tiny.encoded(subject, 8, seed=6)
-    return short(name).fit(Given(subject, prompts, dev, 13, folder, lambda line: None, Silent(), tiny.Unmeasured()))
+    return tiny.short(name).fit(
+        Given(subject, prompts, dev, 13, folder, lambda line: None, Silent(), tiny.Unmeasured())
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -82,48 +72,3 @@ def test_a_method_moves_only_the_weights_its_tuning_trains(name: str, tuning: st
     assert moved
     assert moved <= trained
     assert {name for name, param in subject.model.named_parameters() if param.requires_grad} == trained
-
-
-def global_states() -> tuple[Any, ...]:
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    return (
-        random.getstate(),
-        repr(numpy_state),
-        torch.get_rng_state().numpy().tobytes(),
-        dict(os.environ),
-        torch.is_grad_enabled(),
-        torch.get_default_dtype(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.get_num_threads(),
-    )
-
-
-@pytest.mark.parametrize(("name", "kind"), CASES)
-def test_a_run_leaves_the_process_as_it_found_it(
-    name: str, kind: str, tiny_original: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    model = {"kind": kind, "name": str(request.getfixturevalue(FOLDERS[kind]))}
-    config = tiny.config(Path(model["name"]), tiny_original, tmp_path, model=model, method=short(name).model_dump())
-    before = global_states()
-    record = run(config)
-    assert global_states() == before
-    assert record.status == "ok"
-
-
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_a_run_does_not_depend_on_the_global_generators(
-    kind: str, tiny_original: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    model = {"kind": kind, "name": str(request.getfixturevalue(FOLDERS[kind]))}
-    method = {"kind": "adam", "steps": 3, "batch_size": 4, "lr": 1e-3}
-    tuning = {"kind": "lora", "dropout": 0.3}
-    found = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - what a caller may have done
-        config = tiny.config(
-            Path(model["name"]), tiny_original, tmp_path / str(seed), model=model, method=method, tuning=tuning
-        )
-        found.append(run(config).metrics)
-    assert found[0] == found[1]

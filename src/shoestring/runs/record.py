@@ -120,7 +120,7 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RESULT
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}; delete the folder, or run with --force") from error

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoestring.errors import ConfigError
+from shoestring.methods.base import METHODS
+from shoestring.models.settings import MODEL_KINDS
+from shoestring.runs.config import RunConfig, load_config
+from shoestring.tuning.base import TUNINGS
+
+BASE: dict[str, Any] = {
+    "task": "SST-2",
+    "data": {"source": "data"},
+    "model": {"kind": "masked", "name": "roberta-large"},
+    "method": {"kind": "mezo"},
+}
+
+
+def config(*overrides: str, **sections: Any) -> RunConfig:
+    return load_config(None, overrides, table=BASE | sections)
+
+
+# One other value of every setting that can change a number.
+CHANGES = {
+    "data.source": ("data.source=other",),
+    "data.mode": ("data.mode=k-shot-10x",),
+    "data.k": ("data.k=8",),
+    "data.allow_fewer": ("data.allow_fewer=true",),
+    "data.dev_share": ("data.mode=full", "data.dev_share=0.2"),
+    "data.tests": ("data.tests=['test']",),
+    "data.test_source": ("data.test_source=tests",),
+    "data.max_test": ("data.max_test=100",),
+    "data.text_columns": ("data.text_columns=['text']",),
+    "data.label_column": ("data.label_column=mood",),
+    "model.name": ("model.name=roberta-base",),
+    "model.revision": ("model.revision=abc",),
+    "model.dtype": ("model.dtype=bfloat16",),
+    "model.device": ("model.device=cpu",),
+    "model.attention": ("model.attention=eager",),
+    "model.kind": ("model.kind=causal",),
+    "prompt.template": ("prompt.template=other",),
+    "prompt.answer": ("prompt.answer= {word}!",),
+    "prompt.label_words": ("prompt.label_words={1 = 'good'}",),
+    "prompt.max_tokens": ("prompt.max_tokens=64",),
+    "prompt.truncate": ("prompt.truncate=error",),
+    "tuning.kind": ("tuning.kind=bitfit",),
+    "seed": ("seed=14",),
+    "method.kind": ("method.kind=adam",),
+    "method.lr": ("method.lr=0.5",),
+    "method.steps": ("method.steps=7",),
+    "method.batch_size": ("method.batch_size=7",),
+    "method.accumulate": ("method.accumulate=7",),
+    "method.schedule": ("method.schedule=cosine",),
+    "method.warmup_steps": ("method.warmup_steps=7",),
+    "method.weight_decay": ("method.weight_decay=0.5",),
+    "method.objective": ("method.objective=language-model",),
+    "method.eval_every": ("method.eval_every=7",),
+    "method.select": ("method.select=last",),
+    "method.patience": ("method.patience=7",),
+    "method.log_every": ("method.log_every=7",),
+    "method.eps": ("method.eps=0.5",),
+    "method.samples": ("method.samples=7",),
+    "method.betas": ("method.betas=[0.5, 0.5]",),
+    "method.epsilon": ("method.epsilon=0.5",),
+    "method.max_grad_norm": ("method.max_grad_norm=7",),
+    "method.momentum": ("method.momentum=0.5",),
+    "tuning.r": ("tuning.r=7",),
+    "tuning.alpha": ("tuning.alpha=7",),
+    "tuning.dropout": ("tuning.dropout=0.5",),
+    "tuning.targets": ("tuning.targets=['key']",),
+}
+OWNERS = {
+    "method": {key: name for name in ("sgd", "adam", "mezo") for key in METHODS.get(name).model_fields},
+    "tuning": dict.fromkeys(("r", "alpha", "dropout", "targets"), "lora"),
+}
+
+
+def home(key: str) -> RunConfig:
+    """Return a config that has the setting."""
+    section, _, name = key.partition(".")
+    kind = OWNERS.get(section, {}).get(name)
+    sections: dict[str, Any] = {} if kind is None or name == "kind" else {section: {"kind": kind}}
+    if key == "data.revision":
+        sections["data"] = {}
+    return config(**sections)
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_every_setting_that_can_change_a_number_changes_the_run_id(key: str) -> None:
+    before = home(key)
+    after = load_config(
+        None, CHANGES[key], table=before.model_dump(exclude={"task"}, exclude_unset=True) | {"task": "SST-2"}
+    )
+    section, _, name = key.partition(".")
+    if name:
+        assert getattr(getattr(after, section), name) != getattr(getattr(before, section), name)
+    assert after.run_id != before.run_id
+
+
+def settings_of(section: str, choices: Any) -> Iterator[str]:
+    for choice in choices:
+        yield from (f"{section}.{name}" for name in choice.model_fields)
+
+
+def test_every_setting_is_tested_above() -> None:
+    fields = RunConfig.model_fields
+    known = {"seed", "data.revision"}  # the revision: below
+    known |= set(settings_of("data", [fields["data"].annotation])) | set(
+        settings_of("prompt", [fields["prompt"].annotation])
+    )
+    known |= set(settings_of("model", MODEL_KINDS))
+    known |= set(settings_of("method", (entry for _, entry in METHODS.items())))
+    known |= set(settings_of("tuning", (entry for _, entry in TUNINGS.items())))
+    assert known == set(CHANGES) | {"data.revision"}
+    assert set(fields) == {"task", "data", "model", "prompt", "tuning", "method", "seed", "output"}
+
+
+def test_the_revision_of_hub_data_changes_the_run_id() -> None:
+    assert config(data={"revision": "abc"}).run_id != config(data={}).run_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"labels": [{"name": "1", "word": "great"}, {"name": "0", "word": "terrible"}]},
+        {"labels": [{"name": "0", "word": "bad"}, {"name": "1", "word": "great"}]},
+        {"templates": {"other": {"masked": "*cls**sent_0*_So*mask*.*sep+*"}}},
+        {"limits": {"max_tokens": 100}},
+        {"metrics": ["mcc"]},
+    ],
+    ids=["version", "order of labels", "label word", "template", "limit", "metric"],
+)
+def test_what_a_task_says_changes_the_run_id(change: dict[str, Any]) -> None:
+    task = config().task.model_dump(exclude={"golden"})
+    assert config(task=task | change).run_id != config(task=task).run_id
+
+
+def test_wording_and_output_do_not_change_the_run_id() -> None:
+    task = config().task.model_dump()
+    for label in task["labels"]:
+        label["title"] = "reworded"
+    reworded = config(task=task | {"title": "reworded", "golden": []})
+    assert reworded.run_id == config().run_id
+    output = ("output.folder=elsewhere", "output.keep_model=true", "output.eval_batch_size=3")
+    assert config(*output).run_id == config().run_id
+    assert config("output.folder=elsewhere").folder == Path("elsewhere") / config().run_id
+
+
+def test_the_run_id_depends_on_values_not_on_how_they_are_written(tmp_path: Path) -> None:
+    spelled_out = load_config(None, table=config().model_dump())
+    as_json = RunConfig.model_validate(json.loads(config().model_dump_json()))
+    backwards = load_config(None, table=dict(reversed(BASE.items())))
+    other_case = config(task="sst-2")
+    whole = config("method.eps=1e-3", "method.weight_decay=0", "seed=13")
+    ids = {found.run_id for found in (config(), spelled_out, as_json, backwards, other_case, whole)}
+    assert len(ids) == 1
+    assert len(ids.pop()) == 16
+
+
+def test_the_run_id_is_stable() -> None:
+    """If this fails, every finished run of every user will be made again: say so in the changelog, then change it."""
+    table = BASE | {
+        "task": {"name": "t", "sentences": ["s"], "labels": [{"name": "0", "word": "a"}, {"name": "1", "word": "b"}]}
+    }
+    assert load_config(None, table=table).run_id == "1f1f41dc714c0e50"
+
+
+@given(st.floats(1e-9, 1e3), st.floats(1e-9, 1e3), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_equal_settings_and_only_they_share_a_run_id(one: float, other: float, seed: int, second: int) -> None:
+    pair = [config(method={"kind": "mezo", "lr": lr}, seed=s) for lr, s in ((one, seed), (other, second))]
+    assert (pair[0].run_id == pair[1].run_id) == ((one, seed) == (other, second))
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config().seed = 3
+
+
+def test_paths_of_a_recipe_are_meant_from_its_folder_and_those_of_overrides_from_here(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    task = tmp_path / "task.toml"
+    task.write_text('name = "t"\nsentences = ["s"]\nlabels = [{name = "0", word = "a"}, {name = "1", word = "b"}]\n')
+    recipe.write_text(
+        'task = "./task.toml"\n[data]\nsource = "../data"\ntest_source = "tests"\n'
+        '[model]\nkind = "masked"\nname = "./model"\n[method]\nkind = "zero-shot"\n'
+    )
+    found = load_config(recipe)
+    assert found.task.name == "t"
+    assert found.data.source == str(tmp_path / "../data")
+    assert found.data.test_source == "tests"
+    assert found.model.name == str(tmp_path / "model")
+    assert load_config(recipe, ["model.name=./here"]).model.name == "./here"
+
+
+def test_a_table_lies_on_top_of_a_recipe_and_overrides_on_top_of_both(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'task = "SST-2"\nseed = 1\n[model]\nkind = "masked"\nname = "x"\n[method]\nkind = "mezo"\nlr = 1.0\neps = 2.0\n'
+    )
+    found = load_config(recipe, ["method.eps=4"], table={"seed": 2, "method": {"lr": 3.0}})
+    assert (found.seed, getattr(found.method, "lr", None), getattr(found.method, "eps", None)) == (2, 3.0, 4.0)
+
+
+def test_mistakes_name_the_recipe_and_the_overrides(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('task = "SST-2"\n[model]\nkind = "masked"\nname = "x"\n')
+    with pytest.raises(ConfigError, match=r"recipe\.toml with seed=-1: 2 problems") as caught:
+        load_config(recipe, ["seed=-1"])
+    assert {problem.where for problem in caught.value.problems} == {"method", "seed"}
