@@ -182,3 +182,18 @@ def test_every_scorer_gives_one_score_per_candidate_in_any_order_of_rows(kind: s
     assert scores.shape == (5, 2)
     torch.testing.assert_close(permuted, scores[order])
     assert subject.scorer.has_vocabulary == (kind != "head")
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [*((name, "causal") for name in tiny.CAUSAL), ("llama", "head")])
+def test_no_keys_and_values_are_kept_for_tokens_that_will_never_come(architecture: str, kind: str) -> None:
+    subject = tiny.prompted(architecture, kind)
+    assert subject.model.config.use_cache
+    kept: list[object] = []
+    subject.model.register_forward_hook(lambda *called: kept.append(called[-1].get("past_key_values")))
+    subject.predict(tiny.encoded(subject, 2), 2)
+    if kind == "causal":
+        with torch.no_grad():
+            subject.answer_log_probs(subject.collate(tiny.encoded(subject, 2)))
+    assert kept
+    assert all(cache is None for cache in kept)
+    assert subject.model.config.use_cache

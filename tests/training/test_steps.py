@@ -167,6 +167,7 @@ def test_dropout_is_on_under_gradients_and_off_under_zeroth_order(seen: list[Any
     for settings in (Adam(steps=3, eval_every=1), MeZO(steps=3, eval_every=1)):
         seen.clear()
         subject = tiny.prompted("roberta", "masked", hidden_dropout_prob=0.5)
+        subject.model.train()
         train(tiny.job(subject, tmp_path / settings.kind, settings), log=quietly)
         assert {loss.training for loss in seen} == {settings.kind == "adam"}
         assert not any(module.training for module in subject.model.modules())

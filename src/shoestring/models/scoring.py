@@ -45,8 +45,13 @@ def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tenso
     small models, most of the time; everything before and after it (tanh caps, scales) is the model's own.
     """
     with _narrowed(model, positions):
-        logits = model(**inputs).logits
-    return full_precision(logits)
+        return logits_of(model, inputs)
+
+
+def logits_of(model: PreTrainedModel, inputs: Batch) -> Tensor:
+    """Return the model's logits in full precision; no keys and values are kept for a generation that will not come."""
+    with _uncached(model):
+        return full_precision(model(**inputs).logits)
 
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
@@ -60,6 +65,19 @@ def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
 def full_precision(tensor: Tensor) -> Tensor:
     """Return `tensor` in float32; float64 stays. Half-precision scores would differ in the second decimal."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@contextmanager
+def _uncached(model: PreTrainedModel) -> Iterator[None]:
+    cached = getattr(model.config, "use_cache", None)
+    if cached is None:
+        yield
+        return
+    model.config.use_cache = False
+    try:
+        yield
+    finally:
+        model.config.use_cache = cached
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
-from shoestring.models.scoring import SCORERS, full_precision, model_inputs
+from shoestring.models.scoring import SCORERS, logits_of, model_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,7 +21,7 @@ class HeadScorer:
 
     def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return head logits [N, C]."""
-        return full_precision(model(**model_inputs(model, batch)).logits)
+        return logits_of(model, model_inputs(model, batch))
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Refuse: a head has no vocabulary.
