@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,20 +106,61 @@ def test_lora_refuses_targets_that_are_not_there() -> None:
         LoRA(targets=("nonsense",)).apply(tiny.build_model("roberta", "masked"), seed=0)
 
 
+def test_lora_asks_for_targets_where_peft_has_no_default() -> None:
+    with pytest.raises(ModelError, match=r"tuning\.targets: peft has no default for distilbert; name the modules"):
+        LoRA().apply(tiny.build_model("distilbert", "masked"), seed=0)
+
+
 def test_the_draws_of_lora_follow_its_seed() -> None:
     one, other = (LoRA().apply(tiny.build_model("roberta", "masked"), seed=seed) for seed in (1, 2))
     assert not tiny.equal(tiny.weights(one), tiny.weights(other))
 
 
-def test_lora_trains_a_new_head_whole() -> None:
-    names = trained(LoRA().apply(tiny.build_model("roberta", "head"), seed=0))
-    heads = {name for name in names if name.startswith("classifier.")}
-    assert heads == {
-        "classifier.dense.weight",
-        "classifier.dense.bias",
-        "classifier.out_proj.weight",
-        "classifier.out_proj.bias",
-    }
+HEADS = {
+    "roberta": {"classifier.dense", "classifier.out_proj"},
+    "bert": {"classifier"},
+    "distilbert": {"pre_classifier", "classifier"},
+    "electra": {"classifier.dense", "classifier.out_proj"},
+    "llama": {"score"},
+}
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+@pytest.mark.parametrize("tuning", [LoRA, BitFit])
+def test_a_head_has_no_pretrained_weights_and_is_trained_whole(architecture: str, tuning: Any) -> None:
+    if tuning is BitFit and architecture == "llama":
+        pytest.skip("Llama has no biases")
+    settings = tuning(targets=("q_lin",)) if (tuning, architecture) == (LoRA, "distilbert") else tuning()
+    model = settings.apply(tiny.build_model(architecture, "head"), seed=0)
+    modules = {name.rpartition(".")[0] for name in trained(model) if "lora_" not in name and name.endswith(".weight")}
+    assert modules == HEADS[architecture]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own
+@pytest.mark.parametrize(("name", "architecture", "kind"), list(contract()))
+def test_what_a_tuning_saves_is_loaded_by_transformers_or_peft(
+    name: str, architecture: str, kind: str, tmp_path: Path
+) -> None:
+    import transformers
+    from peft import PeftModel
+
+    base = tiny.save(tiny.build_model(architecture, kind), tiny.bpe_tokenizer(), tmp_path / "base")
+    loader = type(tiny.build_model(architecture, kind))
+    settings = TUNINGS.get(name)()
+    model = settings.apply(loader.from_pretrained(base), seed=3)
+    for number, param in enumerate(param for param in model.parameters() if param.requires_grad):
+        torch.nn.init.normal_(param, std=0.1, generator=torch.Generator().manual_seed(number))
+    settings.save(model, tmp_path / "tuned")
+    adapter = (tmp_path / "tuned" / "adapter_config.json").is_file()
+    if adapter:
+        again = PeftModel.from_pretrained(loader.from_pretrained(base), str(tmp_path / "tuned"))
+    else:
+        again = loader.from_pretrained(tmp_path / "tuned")
+    assert adapter == (name == "lora")
+    assert isinstance(again, (transformers.PreTrainedModel, PeftModel))
+    ids = torch.tensor([[0, 8, 9, 10, 2]])
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
 def test_lora_is_what_its_equation_says() -> None:

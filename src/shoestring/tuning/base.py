@@ -28,4 +28,18 @@ class Tuning(Protocol):
         ...
 
 
+# Names that transformers' classes give to their classification heads, and to the dense layer some put before it.
+_HEADS = ("classifier", "pre_classifier", "score", "classification_head")
+
+
+def head_names(model: PreTrainedModel) -> set[str]:
+    """Return the names of the parameters of a classification head; none for a language model.
+
+    A head has no pretrained weights to start from, so every tuning trains it whole.
+    """
+    if "SequenceClassification" not in type(model).__name__:
+        return set()
+    return {name for name, _ in model.named_parameters() if name.split(".")[0] in _HEADS}
+
+
 TUNINGS: Registry[type[Any]] = Registry("tuning", "shoestring.tuning.catalog")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shoestring.config import Settings
 from shoestring.errors import ModelError
-from shoestring.tuning.base import TUNINGS
+from shoestring.tuning.base import TUNINGS, head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @TUNINGS.register("bitfit")
 class BitFit(Settings):
-    """Only the biases are trained. Source: Ben Zaken et al. 2022."""
+    """Only the biases are trained, and a classification head whole. Source: Ben Zaken et al. 2022, section 3."""
 
     kind: Literal["bitfit"] = "bitfit"
 
     def apply(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        """Return the model with only its biases trainable.
+        """Return the model with only its biases, and its classification head if it has one, trainable.
 
         Raises:
             ModelError: if it has none, as Llama, Qwen3, Mistral, Gemma and T5.
@@ -28,8 +28,9 @@ class BitFit(Settings):
         biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
         if not biases:
             raise ModelError(f'tuning.kind="bitfit": {type(model).__name__} has no biases; try tuning.kind="lora"')
+        head = head_names(model)
         for name, param in model.named_parameters():
-            param.requires_grad_(name in biases)
+            param.requires_grad_(name in biases or name in head)
         return model
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from shoestring.config import Settings
 from shoestring.errors import ModelError
 from shoestring.seeds import derive
-from shoestring.tuning.base import TUNINGS
+from shoestring.tuning.base import TUNINGS, head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,12 +41,12 @@ class LoRA(Settings):
         A classification head, which has no pretrained weights to adapt, is trained whole.
 
         Raises:
-            ModelError: if no module matches `targets`.
+            ModelError: if no module matches `targets`, or peft has no default for the architecture.
         """
         import torch
         from peft import LoraConfig, TaskType, inject_adapter_in_model
 
-        head = any(name in type(model).__name__ for name in ("SequenceClassification",))
+        head = head_names(model)
         config = LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType] - any number works
@@ -59,12 +59,12 @@ class LoRA(Settings):
             try:
                 inject_adapter_in_model(config, model)
             except ValueError as error:
-                raise ModelError(f"tuning.targets: {str(error).splitlines()[0]}") from error
-        heads = {
-            id(param) for name, module in model.named_children() if name in _HEADS for param in module.parameters()
-        }
+                reason = str(error).splitlines()[0]
+                if self.targets is None:
+                    reason = f"peft has no default for {model.config.model_type}; name the modules to adapt"
+                raise ModelError(f"tuning.targets: {reason}") from error
         for name, param in model.named_parameters():
-            param.requires_grad_("lora_" in name or (head and id(param) in heads))
+            param.requires_grad_("lora_" in name or name in head)
         return model.eval()
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
@@ -89,6 +89,3 @@ class LoRA(Settings):
             **{**config.to_dict(), "base_model_name_or_path": model.name_or_path, "inference_mode": True}
         )
         saved.save_pretrained(str(folder))
-
-
-_HEADS = ("classifier", "score", "classification_head")
