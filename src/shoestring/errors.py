@@ -10,6 +10,17 @@ from difflib import get_close_matches
 class ShoestringError(Exception):
     """Base of everything this package raises on purpose; the command line prints it without a traceback."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let errors travel between processes although their constructors take parts rather than a text."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ShoestringError], args: tuple[object, ...], state: dict[str, object]) -> ShoestringError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 @dataclass(frozen=True)
 class Problem:

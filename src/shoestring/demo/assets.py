@@ -18,6 +18,7 @@ from shoestring.demo.examples import TASKS, ExampleSettings, Row, Texts, draw
 from shoestring.demo.language import LanguageSettings, corpus
 from shoestring.demo.pretrain import ModelSettings, Report, pretrain
 from shoestring.demo.tokenizer import Family, train, wrap
+from shoestring.models.quiet import quiet
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -114,7 +115,8 @@ def _make(folder: Path, settings: DemoSettings, progress: Report) -> None:
     for family in FAMILIES:
         shape: ModelSettings = getattr(settings, family)
         model = pretrain(family, rows, tokenizer.get_vocab_size(), shape, progress)
-        model.save_pretrained(folder / family)
+        with quiet():
+            model.save_pretrained(folder / family)
         wrap(tokenizer, family, shape.max_tokens).save_pretrained(folder / family)
 
 

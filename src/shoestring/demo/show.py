@@ -11,8 +11,8 @@ from shoestring.config import Table
 from shoestring.demo.assets import DemoAssets, ensure
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig, load_config
+from shoestring.runs.launch import cores, run_all
 from shoestring.runs.record import Record
-from shoestring.runs.run import run
 
 SEEDS = (13, 21, 42)
 
@@ -22,6 +22,8 @@ MEZO: Table = {"kind": "mezo", "lr": 5e-4, "eps": 1e-3, "steps": 600, "batch_siz
 ADAM: Table = {"kind": "adam", "lr": 3e-4, "steps": 100, "batch_size": 16}
 METHODS: tuple[Table, ...] = ({"kind": "zero-shot"}, MEZO, ADAM)
 MODELS = ("masked", "causal")
+# Each worker loads torch for itself; with more of them that would take longer than it saves.
+MOST_JOBS = 4
 
 
 def run_demo(
@@ -35,13 +37,7 @@ def run_demo(
     progress = progress or Silent()
     assets = build_assets(progress)
     configs = demo_configs(assets, out, seeds)
-    records = []
-    with progress.bar("runs", len(configs)) as bar:
-        for config in configs:
-            bar.note(f"{config.task.name}: {config.method.kind}, {config.model.kind} model, seed {config.seed}")
-            records.append(run(config, force=force))
-            bar.advance()
-    return records
+    return run_all(configs, jobs=min(cores(), MOST_JOBS), force=force, progress=progress)
 
 
 def demo_configs(assets: DemoAssets, out: Path, seeds: Sequence[int]) -> list[RunConfig]:
