@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,20 @@ def test_many_examples_are_shortened() -> None:
     assert "train:7, ...]; a smaller method.lr" in str(NonFiniteLossError(3, float("nan"), uids))
     assert "the scores of 10 examples are not finite (train:0" in str(NonFiniteScoreError(uids))
     assert "train:7, ...); half precision" in str(NonFiniteScoreError(uids))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("a.toml", [Problem("k", "bad")]),
+        UnknownNameError("task", "sst", ["SST-2"]),
+        DataError("a.csv", "is empty", 3),
+        NonFiniteLossError(4, float("inf"), ["train:1"]),
+        NonFiniteScoreError(["test:0"]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_travel_between_processes_whole(error: ShoestringError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is type(error)
+    assert (str(arrived), vars(arrived)) == (str(error), vars(error))

@@ -54,7 +54,7 @@ def _lines(record: Record, folder: Path) -> list[tuple[str, str]]:
     if record.seconds:
         lines.append(("seconds", ", ".join(f"{value:,.1f} to {name}" for name, value in record.seconds.items())))
     if record.memory is not None:
-        peak = max(record.memory.fit, record.memory.predict) / MIB
+        peak = record.memory.peak / MIB
         lines.append(("memory", f"{peak:,.1f} MiB at most above {record.memory.weights / MIB:,.1f} MiB of weights"))
     if record.weights is not None:
         lines.append(("trained", f"{trained_weights(record):,} of {record.weights.total:,} weights"))

@@ -82,7 +82,7 @@ def as_csv(table: TableData) -> str:
 
 
 def as_rich(table: TableData, width: int) -> Iterator[Table]:
-    """Yield rich tables for a terminal of `width` columns: one, or as many as it takes; caption and notes are the caller's."""
+    """Yield rich tables for a terminal of `width` columns, as many as it takes; caption and notes are the caller's."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -118,7 +118,7 @@ class Labels:
     def _label(self, key: Key, flat: dict[Key, Any]) -> str:
         if key == MODEL:
             name = self.names["model.name"][_text(flat["model.name"])]
-            return f"{name} ({flat['model.kind']})" if self.kinds_differ else name
+            return f"{name} ({flat['model.kind']})" if self.kinds_differ and name != flat["model.kind"] else name
         if key == METHOD:
             tuning, objective = flat["tuning.kind"], flat.get("method.objective")
             more = [f" + {tuning}"] if tuning != "full" else []

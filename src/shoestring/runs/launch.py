@@ -27,8 +27,8 @@ def run_all(
 ) -> list[Record]:
     """Make every run that is not done, `jobs` at a time, and return all records in the order of `configs`.
 
-    Small models gain nothing from more than one thread, so workers have one each. They are fresh processes: a run in one
-    of them gives the same numbers, bit for bit, as `run` does with one thread.
+    Small models gain nothing from more than one thread, so workers have one each: a run in one of them gives the same
+    numbers, bit for bit, as `run` does with one thread.
 
     Raises:
         ShoestringError: what the first failing run raises; runs that have not begun by then are not made.

@@ -46,6 +46,11 @@ class Memory(Settings):
     how: str
     """How the peaks were measured."""
 
+    @property
+    def peak(self) -> int:
+        """The peak of fitting, or that of predicting where nothing is fitted: what a method costs."""
+        return self.fit or self.predict
+
 
 class Weights(Settings):
     """Numbers of weights."""

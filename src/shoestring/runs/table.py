@@ -227,14 +227,14 @@ _COST_COLUMNS = (
 )
 _COSTS = (
     "costs are means over the row's runs; passes (in batches) and seconds are those of fitting, without evaluation; "
-    "peak MiB is memory above the weights"
+    "peak MiB is memory above the weights while fitting (while predicting, where nothing is fitted)"
 )
 
 
 def _costs(results: Sequence[dict[int, Record]]) -> list[Cell]:
     runs = list({record.run_id: record for picked in results for record in picked.values()}.values())
     passes = [run.passes for run in runs if run.passes is not None]
-    memory = [max(run.memory.fit, run.memory.predict) for run in runs if run.memory is not None]
+    memory = [run.memory.peak for run in runs if run.memory is not None]
     return [
         _cost([count.forward for count in passes], "{:,.0f}"),
         _cost([count.backward for count in passes], "{:,.0f}"),
