@@ -7,6 +7,7 @@ import json
 import tomllib
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -83,6 +84,43 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> Table
     if problems:
         raise ConfigError("command line", problems)
     return result
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Keys of a table that went with the kind that its section had, before another one was asked for."""
+
+    section: str
+    kinds: tuple[str, str]
+    """The table's own, and the other."""
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        keys = ", ".join(f"{self.section}.{key}" for key in self.keys)
+        verb = "is" if len(self.keys) == 1 else "are"
+        own, other = self.kinds
+        return f"{self.section}.kind={other!r} instead of {own!r}: {keys} of the recipe {verb} left out"
+
+
+def leave_out(settings: type[Settings], table: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[LeftOut]:
+    """Say what of `table` has no place in `wanted`, which has other settings on top of it.
+
+    Where a section of `wanted` has another `kind` than that of `table`, these are the keys of the table's section that
+    its own kind knows and the other does not. What no kind knows is a mistake, and stays for `build` to report.
+    """
+    found: list[LeftOut] = []
+    for section, field in settings.model_fields.items():
+        choices = {tag: choice for choice in _settings_in(field.annotation) for tag in _tags(choice)}
+        base, top = table.get(section), wanted.get(section)
+        if not choices or not isinstance(base, dict) or not isinstance(top, dict):
+            continue
+        kinds = (base.get("kind"), top.get("kind"))
+        if kinds[0] == kinds[1] or not all(kind in choices for kind in kinds):
+            continue
+        own, other = (choices[str(kind)].model_fields for kind in kinds)
+        if keys := tuple(key for key in base if key in top and key in own and key not in other):
+            found.append(LeftOut(section, (str(kinds[0]), str(kinds[1])), keys))
+    return found
 
 
 def build(settings: type[S], table: Mapping[str, Any], source: str) -> S:

@@ -71,6 +71,19 @@ def test_every_config_is_checked_before_the_first_run(
     assert not Path("runs").exists()
 
 
+def test_another_method_leaves_out_the_keys_of_the_recipes_own_and_says_so_once(
+    shell: Shell, tiny_masked_folder: Path, tiny_original: Path
+) -> None:
+    path = recipe(tiny_masked_folder, tiny_original)
+    out, err = shell("run", path, "method.kind=zero-shot", "--seeds", "13,21")
+    assert err == (
+        "note: method.kind='zero-shot' instead of 'mezo': "
+        "method.lr, method.steps, method.eval_every of the recipe are left out\n"
+    )
+    assert "zero-shot, seed 21" in out
+    assert "method.eps: unknown key" in shell.error("run", path, "method.kind=adam", "method.eps=1")
+
+
 def test_own_data_run_without_a_recipe(shell: Shell, tiny_masked_folder: Path) -> None:
     path = tiny.write_csv(Path("moods.csv"))
     out, _ = shell(

@@ -209,6 +209,68 @@ def test_a_table_lies_on_top_of_a_recipe_and_overrides_on_top_of_both(tmp_path: 
     assert (found.seed, getattr(found.method, "lr", None), getattr(found.method, "eps", None)) == (2, 3.0, 4.0)
 
 
+RECIPE = """
+task = "SST-2"
+[model]
+kind = "masked"
+name = "x"
+[tuning]
+kind = "lora"
+r = 4
+[method]
+kind = "mezo"
+lr = 1.0
+eps = 2.0
+samples = 3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_another_kind_leaves_out_the_keys_of_the_recipe_that_it_does_not_have_and_says_so(recipe: Path) -> None:
+    notes: list[str] = []
+    found = load_config(recipe, ["method.kind=adam", "tuning.kind=bitfit"], tell=notes.append)
+    assert (found.method.kind, getattr(found.method, "lr", None)) == ("adam", 1.0)
+    assert notes == [
+        "tuning.kind='bitfit' instead of 'lora': tuning.r of the recipe is left out",
+        "method.kind='adam' instead of 'mezo': method.eps, method.samples of the recipe are left out",
+    ]
+    table = {"method": {"kind": "zero-shot"}, "tuning": {"kind": "full"}}
+    assert load_config(recipe, table=table) == load_config(recipe, ["method.kind=zero-shot", "tuning.kind=full"])
+
+
+def test_another_kind_leaves_out_nothing_where_nothing_is_in_the_way(recipe: Path) -> None:
+    notes: list[str] = []
+    same = load_config(recipe, ["method.kind=mezo"], tell=notes.append)
+    assert same.run_id == load_config(recipe).run_id
+    whole = load_config(recipe, ["method={kind='adam'}"], tell=notes.append)
+    assert whole.run_id != load_config(recipe, ["method.kind=adam"]).run_id  # lr is not kept
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "recipe_line", "where"),
+    [
+        (["method.kind=adam", "method.eps=1"], "", "method.eps"),
+        (["method.kind=adam"], "epz = 1", "method.epz"),
+        (["method.kind=adma"], "", "method.kind"),
+    ],
+    ids=["given on the command line", "known to no kind", "no such kind"],
+)
+def test_another_kind_excuses_no_mistake(recipe: Path, overrides: list[str], recipe_line: str, where: str) -> None:
+    recipe.write_text(RECIPE + recipe_line)
+    notes: list[str] = []
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, overrides, tell=notes.append)
+    assert [problem.where for problem in caught.value.problems] == [where]
+    assert notes == []
+
+
 def test_mistakes_name_the_recipe_and_the_overrides(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('task = "SST-2"\n[model]\nkind = "masked"\nname = "x"\n')

@@ -65,13 +65,21 @@ def _configs(
     for option, given, key in (("--seeds", seeds, "seed"), ("--out", out, "output.folder")):
         options.refuse_both(option, given, key, keys)
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    from shoestring.cli import screen
     from shoestring.runs.config import load_config
 
     named = path is not None or any(key.partition("=")[0].strip() == "task" for key in keys)
     table: dict[str, Any] = own.table(task=named, overrides=keys)
     if out is not None:
         table["output"] = {"folder": out}
-    return [load_config(path, keys, {**table, **seed}) for seed in ([{"seed": seed} for seed in wanted] or [{}])]
+    notes: dict[str, None] = {}  # The same for every seed.
+    configs = [
+        load_config(path, keys, {**table, **seed}, notes.setdefault)
+        for seed in ([{"seed": seed} for seed in wanted] or [{}])
+    ]
+    for note in notes:
+        screen.err().print(f"note: {note}", style="yellow")
+    return configs
 
 
 def _is_done(config: RunConfig) -> bool:

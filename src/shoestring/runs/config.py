@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from shoestring.config import Settings, Table, apply_overrides, build, digest, load_toml, union_of
+from shoestring.config import Settings, Table, apply_overrides, build, digest, leave_out, load_toml, union_of
 from shoestring.data.settings import DataSettings
 from shoestring.errors import ShoestringError
 from shoestring.methods.base import METHODS
@@ -124,10 +124,23 @@ class RunConfig(Settings):
         return problems
 
 
-def load_config(recipe: Path | None, overrides: Sequence[str] = (), table: Table | None = None) -> RunConfig:
+def load_config(
+    recipe: Path | None,
+    overrides: Sequence[str] = (),
+    table: Table | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> RunConfig:
     """Return the config of a recipe file, of a table, or of both (the table on top), with overrides put in.
 
     A path in a recipe to a task file or to data that starts with `./` or `../` is meant from the recipe's own folder.
+    Where table or overrides ask for another `kind` of model, tuning or method than the recipe, the recipe's keys that
+    the other kind does not have are left out.
+
+    Args:
+        recipe: a TOML file.
+        overrides: `section.key=value` texts.
+        table: settings as nested dicts.
+        tell: called with a line of text for each section of the recipe in which keys were left out.
 
     Raises:
         ConfigError: listing every problem: file, key, what was given, what is allowed, nearest match.
@@ -136,10 +149,18 @@ def load_config(recipe: Path | None, overrides: Sequence[str] = (), table: Table
     if recipe is not None:
         _from_recipe_folder(base, recipe.parent)
     merged = apply_overrides(_merge(base, table or {}), overrides)
+    if left_out := leave_out(RunConfig, base, merged):
+        for entry in left_out:
+            base[entry.section] = {key: value for key, value in base[entry.section].items() if key not in entry.keys}
+        merged = apply_overrides(_merge(base, table or {}), overrides)
     source = str(recipe) if recipe is not None else "config"
     if overrides:
         source += " with " + " ".join(overrides)
-    return build(RunConfig, merged, source)
+    config = build(RunConfig, merged, source)
+    if tell is not None:
+        for entry in left_out:
+            tell(str(entry))
+    return config
 
 
 def _merge(base: Table, top: Table) -> Table:
