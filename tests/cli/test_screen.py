@@ -5,8 +5,10 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 from shoestring.cli import screen
+from shoestring.cli.main import app
 
 
 class Terminal(io.StringIO):
@@ -52,3 +54,11 @@ def test_what_waits_shows_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
     with screen.waiting("loading torch"):
         pass
     assert "loading torch" in stream.getvalue()
+
+
+def test_errors_are_red_unless_no_color_is_set() -> None:
+    red = CliRunner().invoke(app, ["tasks", "show", "trek"], color=True, env={"NO_COLOR": ""}).stderr
+    plain = CliRunner().invoke(app, ["tasks", "show", "trek"], color=True, env={"NO_COLOR": "1"}).stderr
+    assert "\x1b[31m" in red
+    assert "\x1b[31m" not in plain
+    assert "error: " in plain

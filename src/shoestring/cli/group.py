@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -29,8 +30,9 @@ class Commands(TyperGroup):
 
 
 def report(error: ShoestringError) -> None:
-    """Print an error and its notes to stderr."""
-    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    """Print an error and its notes to stderr, without colour where NO_COLOR is set (https://no-color.org)."""
+    red = None if os.environ.get("NO_COLOR") else "red"
+    typer.secho("error: ", fg=red, bold=True, nl=False, err=True)
     typer.echo("\n".join([str(error), *getattr(error, "__notes__", ())]), err=True)
 
 
