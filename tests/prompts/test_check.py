@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shoestring.prompts import check_task
+from shoestring.prompts.check import limit_notes
 from shoestring.tasks.load import load_task, task_names
 from shoestring.tasks.spec import Golden, Label, Limits, Task, Template
 
@@ -130,9 +131,22 @@ def test_a_tokenizer_without_a_mask_is_named_with_the_template(toy_gpt2):
     assert problem.startswith(f"task toy, template 'default' (masked): {type(toy_gpt2).__name__} has no mask token")
 
 
-def test_a_limit_beyond_the_model_is_named(roberta):
-    found = check_task(changed(limits=Limits(max_tokens=600)), roberta, "masked")
-    assert any("limits.max_tokens is 600, but the model reads 512" in text for text in found), found
+def test_a_limit_beyond_the_model_is_noted_but_no_problem(roberta):
+    long = changed(limits=Limits(max_tokens=600))
+    assert check_task(long, roberta, "masked") == []
+    (note,) = limit_notes(long, roberta, "masked")
+    assert note == ("task toy (masked): limits.max_tokens is 600, but the model reads 512; that is the limit then")
+    (note,) = limit_notes(long, roberta, "causal")
+    assert "the model reads 511 before the answer" in note
+    assert limit_notes(GOOD, roberta) == []
+    assert limit_notes(long, roberta, "head") == []
+
+
+def test_a_template_longer_than_the_model_reads_is_a_problem(toy_bpe, monkeypatch):
+    monkeypatch.setattr(toy_bpe, "model_max_length", 4)
+    (problem,) = check_task(GOOD, toy_bpe, "masked")
+    assert "(masked): the template alone has " in problem
+    assert problem.endswith("the model reads 4")
 
 
 def test_all_problems_are_reported_at_once():

@@ -77,19 +77,25 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Check task files: templates, label words, limits, examples; exit with 1 if anything is wrong."""
+    """Check task files: templates, label words, limits, examples; exit with 1 if anything is wrong.
+
+    A limit beyond what the model reads is no mistake: it is noted on stderr.
+    """
     if kind is not None and model is None:
         raise typer.BadParameter("--kind is about a model; give --model as well")
     from shoestring.cli import screen
     from shoestring.errors import ShoestringError
-    from shoestring.prompts.check import check_task
+    from shoestring.prompts.check import check_task, limit_notes
     from shoestring.tasks.load import load_task
 
     tokenizer, found_kind = _tokenizer(model, kind) if model is not None else (None, None)
     console, wrong = screen.out(), 0
     for name in names:
         try:
-            problems = check_task(load_task(name), tokenizer, found_kind)
+            task = load_task(name)
+            problems = check_task(task, tokenizer, found_kind)
+            for note in limit_notes(task, tokenizer, found_kind) if tokenizer is not None else ():
+                screen.err().print(f"note: {note}", style="yellow")
         except ShoestringError as error:
             problems = [str(error)]
         wrong += bool(problems)

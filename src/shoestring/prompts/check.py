@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from shoestring.prompts.settings import Kind
-    from shoestring.tasks.spec import Task
+    from shoestring.tasks.spec import Task, Template
 
 FORMS: tuple[Form, ...] = ("masked", "causal")
 
@@ -27,7 +27,7 @@ def check_task(task: Task, tokenizer: PreTrainedTokenizerBase | None = None, kin
     """Return everything that is wrong with a task's prompts, each problem with its place; empty if nothing is.
 
     Every template is parsed and every golden rendering compared. With a tokenizer, the templates of `kind` are encoded,
-    their label words looked up, and the limits compared with what the model reads.
+    their label words looked up, and the limits compared with them.
 
     Args:
         task: the task.
@@ -40,6 +40,40 @@ def check_task(task: Task, tokenizer: PreTrainedTokenizerBase | None = None, kin
         for form in FORMS if kind is None else (kind,):
             problems += _tokenizer_problems(task, codec, form, required=kind is not None)
     return list(dict.fromkeys(problems))
+
+
+def limit_notes(task: Task, tokenizer: PreTrainedTokenizerBase, kind: Kind | None = None) -> list[str]:
+    """Return where `limits.max_tokens` is beyond what the model reads: no mistake, the model's own limit then holds.
+
+    Args:
+        task: the task.
+        tokenizer: a transformers tokenizer whose `model_max_length` is what the model reads.
+        kind: what the model does; None looks at `masked` and `causal` forms alike.
+    """
+    if kind == "head":
+        return []
+    codec = Codec(tokenizer)
+    notes: list[str] = []
+    for form in FORMS if kind is None else (kind,):
+        longest = [room for template in task.templates.values() if (room := _room(task, template, codec, form))]
+        if longest and task.limits.max_tokens > min(longest):
+            before = " before the answer" if form == "causal" else ""
+            notes.append(
+                f"task {task.name} ({form}): limits.max_tokens is {task.limits.max_tokens}, but the model reads "
+                f"{min(longest)}{before}; that is the limit then"
+            )
+    return notes
+
+
+def _room(task: Task, template: Template, codec: Codec, form: Form) -> int | None:
+    """Return how many tokens of a prompt the model reads; None if that is unknown, or `check_task` has to say why."""
+    if codec.max_tokens is None or getattr(template, form) is None:
+        return None
+    try:
+        answers = encode_causal(label_words(task, template), codec) if form == "causal" else ()
+    except ShoestringError:
+        return None
+    return codec.max_tokens - max(map(len, answers), default=0)
 
 
 def _file_problems(task: Task) -> Iterator[str]:
@@ -112,23 +146,22 @@ def _tokenizer_problems(task: Task, codec: Codec, form: Form, *, required: bool)
             if form == "masked":
                 mask_id(codec)
             options = (encode_masked if form == "masked" else encode_causal)(words, codec)
-            answer = max(map(len, options)) if form == "causal" else 0
-            longest = None if codec.max_tokens is None else codec.max_tokens - answer
             if pieces is not None:
                 parts = PieceEncoder(pieces, codec, task.limits, options).parts([""] * len(task.sentences))
-                yield from _limit_problems(where, task, parts, longest)
+                yield from _limit_problems(where, task, parts, _room(task, template, codec, form))
         except ShoestringError as error:
             yield str(error) if str(error).startswith("task ") else f"{where}: {error}"
 
 
 def _limit_problems(where: str, task: Task, parts: list[Part], longest: int | None) -> Iterator[str]:
-    """Compare the limits with the template: `parts` of empty sentences; `longest` input the model reads."""
+    """Compare the limits with the template: `parts` of empty sentences; `longest` prompt the model reads."""
     limits = task.limits
-    if longest is not None and limits.max_tokens > longest:
-        yield f"{where}: limits.max_tokens is {limits.max_tokens}, but the model reads {longest} with its answer"
     fixed = sum(len(part.ids) for part in parts if not isinstance(part.piece, Sentence))
     if fixed >= limits.max_tokens:
         yield f"{where}: the template alone has {fixed} tokens, limits.max_tokens is {limits.max_tokens}"
+        return
+    if longest is not None and fixed >= longest:
+        yield f"{where}: the template alone has {fixed} tokens, the model reads {longest}"
         return
     ends = [number for number, part in enumerate(parts) if part.piece == Special("mask")]
     needed = parts[: ends[0] + 1] if ends else parts
