@@ -9,7 +9,7 @@ from shoestring.data.settings import DataSettings
 from shoestring.data.sources import read_source
 from shoestring.data.splits import draw
 from shoestring.errors import DataError
-from shoestring.tasks.load import load_task
+from shoestring.tasks.load import load_task, task_names
 from shoestring.tasks.spec import HubSource, Sources, Task
 
 if TYPE_CHECKING:
@@ -119,9 +119,54 @@ def test_labels_may_be_plain_texts_and_rows_without_one_are_left_out(tmp_path: P
 def test_a_label_that_is_none_of_the_tasks_is_refused_with_its_row(tmp_path: Path) -> None:
     task = text_labels(tmp_path, ["positive", "neutral"])
     with pytest.raises(
-        DataError, match=r"SetFit/CR, split train, row 1: 'neutral' is not a label of cr. Allowed: 0, 1"
+        DataError, match=r"SetFit/CR, split train, row 1: 'neutral' is not a label of cr there. Allowed: negative, pos"
     ):
         read_source(task, DataSettings(source=str(tmp_path)))
+
+
+def any_mirror(task: Task, folder: Path, label: object, feature: object) -> None:
+    """Lay out one row a split, with this label."""
+    hub = task.sources.hub
+    assert hub is not None
+    kinds = {**dict.fromkeys(hub.sentences, datasets.Value("string")), hub.label: feature}
+    columns = {**{column: ["a"] for column in hub.sentences}, hub.label: [label]}
+    row = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    mirror(folder / hub.id, hub.config, dict.fromkeys(hub.splits.values(), row))
+
+
+NAMED = [name for name in task_names() if (hub := load_task(name).sources.hub) is not None and hub.labels]
+
+
+def test_every_classification_task_of_the_catalogue_maps_hub_labels_by_name() -> None:
+    assert set(task_names()) - set(NAMED) == {"STS-B"}
+    for name in NAMED:
+        task = load_task(name)
+        assert task.sources.hub is not None
+        assert sorted(task.sources.hub.labels.values()) == sorted(task.label_names)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "mpqa"])
+def test_labels_that_lost_their_names_are_refused_and_not_read_as_the_tasks_own(name: str, tmp_path: Path) -> None:
+    task = load_task(name)
+    any_mirror(task, tmp_path, 0, datasets.Value("int64"))
+    message = "row 0: the label is the bare number 0: the names of the labels are lost. Allowed: .*; restore them"
+    with pytest.raises(DataError, match=message):
+        read_source(task, DataSettings(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_names_that_the_task_does_not_map_are_refused(name: str, tmp_path: Path) -> None:
+    task = load_task(name)
+    any_mirror(task, tmp_path, 0, datasets.ClassLabel(names=["LABEL_0", "LABEL_1"]))
+    with pytest.raises(DataError, match=f"row 0: 'LABEL_0' is not a label of {name} there. Allowed: "):
+        read_source(task, DataSettings(source=str(tmp_path)))
+
+
+def test_bare_numbers_are_labels_where_the_task_file_says_which(tmp_path: Path) -> None:
+    task = load_task("mpqa")
+    any_mirror(task, tmp_path, 1, datasets.Value("int64"))
+    table = read_source(task, DataSettings(source=str(tmp_path))).tables["train"]
+    assert [example.label for example in table.all()] == ["1"]
 
 
 def test_a_missing_text_is_refused_with_its_row(tmp_path: Path) -> None:

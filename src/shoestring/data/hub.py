@@ -26,8 +26,8 @@ def read_hub(
 ) -> dict[str, Table]:
     """Read splits of a task from the hub, or from the folder `mirror` that holds the same files.
 
-    Labels are mapped by name, never by number. Rows without a label (-1, or null) are left out; the uid of an example
-    is `<split>:<0-based row>` all the same.
+    Labels are mapped by name; a number is one only where the task file maps it. Rows without a label (-1, or null) are
+    left out; the uid of an example is `<split>:<0-based row>` all the same.
 
     Raises:
         DataError: if the data set cannot be loaded, lacks a column, or has a label or text of no use to the task.
@@ -74,11 +74,24 @@ def _table(task: Task, hub: HubSource, split: str, rows: Dataset) -> Table:
             if not isinstance(text, str):
                 raise DataError(place, f"the column {column!r} is not text but {text!r}")
         given = names[raw] if names else str(raw)
-        label = read_label(task, hub.labels.get(given, given), place, None)
+        label = read_label(task, _mapped(task, hub, given, place), place, None)
         examples.append(Example(f"{split}:{row}", tuple(sentences), label))
     if not examples:
         raise DataError(where, "has no labelled rows")
     return Table(where, tuple(draw_key(task, example.label) for example in examples), tuple(examples))
+
+
+def _mapped(task: Task, hub: HubSource, given: str, place: str) -> str:
+    """Return the task's name of the hub's label; a number is one only where the task file says which."""
+    if not hub.labels:
+        return given
+    if given in hub.labels:
+        return hub.labels[given]
+    if given.isdecimal():
+        reason = f"the label is the bare number {given}: the names of the labels are lost{suggest(given, hub.labels)}"
+        remedy = "restore them in the mirror (ClassLabel), or map the numbers in sources.hub.labels of a task file"
+        raise DataError(place, f"{reason}; {remedy}")
+    raise DataError(place, f"{given!r} is not a label of {task.name} there{suggest(given, hub.labels)}")
 
 
 def _name(hub: HubSource, split: str, place: str | None = None) -> str:

@@ -148,7 +148,8 @@ class HubSource(Settings):
     label: str
     """Column of the label."""
     labels: dict[str, str] = {}
-    """The hub's label name (or number, as text) -> this task's label name: mapped by name, never by number."""
+    """The hub's label name -> this task's: all of them, or none where the names are the same. A number (as text) is a
+    name only for a data set whose labels have no others."""
     splits: dict[str, str] = {"train": "train", "test": "validation"}
     """This task's split -> the hub's split."""
 
