@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shoestring.demo.assets import DemoAssets
 from shoestring.errors import OutputError
-from shoestring.runs.files import make_folder, write_text, writing
+from shoestring.files import make_folder, write_text, writing
 
 _RECIPE = """\
 # Run it:            shoestring run recipe.toml

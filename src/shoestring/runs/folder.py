@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shoestring.errors import RunFolderError
-from shoestring.runs.files import make_folder, write_json, write_jsonl, writing
+from shoestring.files import make_folder, write_json, write_jsonl, writing
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
 
 CHECKPOINTS, MODEL = "checkpoints", "model"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from shoestring.config import Settings
 from shoestring.errors import RunFolderError
-from shoestring.runs.files import write_json
+from shoestring.files import write_json
 
 FORMAT = 1
 RESULT, CONFIG, METRICS, PREDICTIONS, SPLIT = (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from shoestring.data.example import Splits
 from shoestring.data.splits import draw
 from shoestring.errors import ModelError, RunFolderError, ShoestringError
+from shoestring.files import write_json, write_jsonl, writing
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
 from shoestring.models.evaluation import evaluate
@@ -25,7 +26,6 @@ from shoestring.progress import Progress, Silent
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
-from shoestring.runs.files import write_json, write_jsonl, writing
 from shoestring.runs.folder import MODEL, RunFolder
 from shoestring.runs.record import (
     PREDICTIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,45 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{place} cannot be written: {reason}; choose another place with output.folder=..."
-        ) from error
+        raise _refused(place, error.strerror or str(error)) from error
+
+
+@contextmanager
+def saving(place: Path) -> Iterator[None]:
+    """As `writing`, for blocks in which transformers, safetensors, tokenizers and torch save things to disk.
+
+    Their writers raise what they like: safetensors and tokenizers errors of their own with the system's number in the
+    text, torch RuntimeErrors of its zip writer, with an OSError behind them at best.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := _disk_says(error)) is None:
+            raise
+        raise _refused(place, reason) from error
+
+
+_NUMBER = re.compile(r"\(os error (\d+)\)")
+_TORCH = re.compile(r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+|iostream error|write\(\): fd \d+ failed")
+
+
+def _disk_says(error: Exception) -> str | None:
+    """Return what the disk said, where an error of a library comes from it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error)
+    if number := _NUMBER.search(text):
+        return os.strerror(int(number[1]))
+    if isinstance(error, RuntimeError) and _TORCH.search(text):
+        behind = error.__context__
+        if isinstance(behind, OSError) and behind.strerror:
+            return behind.strerror
+        return f"the disk may be full ({text.splitlines()[0]})"
+    return None
+
+
+def _refused(place: Path, reason: str) -> OutputError:
+    return OutputError(f"{place} cannot be written: {reason}; choose another place with output.folder=...")
 
 
 def make_folder(folder: Path) -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shoestring
 from shoestring.errors import OutputError
-from shoestring.runs.files import make_folder, write_json, write_jsonl, write_text, writing
+from shoestring.files import make_folder, saving, write_json, write_jsonl, write_text, writing
 
 
 def full_disk(*_: Any, **__: Any) -> None:
@@ -66,3 +69,54 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(KeyError), writing(tmp_path):
         raise KeyError
+
+
+# A disk with room for 20,000 bytes a file: libraries meet a real refusal, each says it in its own way.
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import tokenizers, torch
+from safetensors.torch import save_file
+from shoestring.errors import OutputError
+from shoestring.files import saving
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+place = Path(sys.argv[2])
+weights = {"a": torch.zeros(10_000)}
+words = tokenizers.Tokenizer(tokenizers.models.WordLevel({str(n): n for n in range(9_000)}, "0"))
+for save in (
+    lambda: save_file(weights, place / "a.safetensors"),
+    lambda: torch.save(weights, place / "a.pt"),
+    lambda: torch.save(weights, (place / "b.pt").open("wb")),
+    lambda: torch.save(weights, place / "c.pt", _use_new_zipfile_serialization=False),
+    lambda: torch.save({"a": torch.zeros(3)}, "/dev/full"),
+    lambda: words.save(str(place / "tokenizer.json")),
+    lambda: (place / "a.txt").write_text("x" * 30_000),
+):
+    try:
+        with saving(place):
+            save()
+    except OutputError as error:
+        print(str(error).removeprefix(str(place)))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_what_every_library_says_of_a_full_disk_is_told_in_one_way(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(Path(shoestring.__file__).parent.parent), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = [line.removesuffix("; choose another place with output.folder=...") for line in done.stdout.splitlines()]
+    assert len(told) == 7
+    assert all(line.startswith(" cannot be written: ") for line in told)
+    for number in (0, 2, 5, 6):
+        assert told[number].endswith("File too large"), told[number]
+    for number in (1, 3, 4):
+        assert "the disk may be full (" in told[number], told[number]
+
+
+def test_an_error_that_is_not_the_disks_passes_unchanged_while_saving(tmp_path: Path) -> None:
+    for error in (RuntimeError("CUDA out of memory"), ValueError("shared tensors"), KeyError("a")):
+        with pytest.raises(type(error), match=str(error.args[0])), saving(tmp_path):
+            raise error
