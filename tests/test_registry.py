@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_a_package_is_imported_when_a_name_is_first_asked_for(tmp_path: Path, mo
 
     assert "colours_of_a_test.red" not in sys.modules
     assert colours_of_a_test.COLOURS.names() == ("blue", "red")
+
+
+def test_a_package_that_failed_to_import_fails_again_and_is_whole_once_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "broken_colours"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from shoestring.registry import Registry\nCOLOURS = Registry('colour', 'broken_colours')\n"
+    )
+    good = "from broken_colours import COLOURS\nCOLOURS.register({0!r})({0!r})\n"
+    (package / "blue.py").write_text(good.format("blue"))
+    (package / "red.py").write_text("raise ImportError('paint is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import broken_colours  # pyright: ignore[reportMissingImports]
+
+    for _ in range(2):
+        with pytest.raises(ImportError, match="paint is missing"):
+            broken_colours.COLOURS.names()
+    (package / "red.py").write_text(good.format("red") + "# mended: of another size than before\n")
+    importlib.invalidate_caches()
+    assert broken_colours.COLOURS.names() == ("blue", "red")
 
 
 @pytest.mark.parametrize(

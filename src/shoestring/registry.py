@@ -69,10 +69,14 @@ class Registry(Generic[T]):
 
     def _load(self) -> dict[str, T]:
         if not self._loaded and self._package is not None:
-            self._loaded = True
-            package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self._package}.{module.name}")
+            self._loaded = True  # Already here: a module of the package may ask for what stands before it.
+            try:
+                package = importlib.import_module(self._package)
+                for module in pkgutil.iter_modules(package.__path__):
+                    importlib.import_module(f"{self._package}.{module.name}")
+            except BaseException:
+                self._loaded = False  # Or whoever asks next would take a part for the whole.
+                raise
         return self._entries
 
 
