@@ -74,6 +74,26 @@ def test_a_folder_that_is_not_there_is_named_with_the_nearest(tiny_masked_folder
         load_model(MaskedModel(name=wrong), labels=2, seed=0)
 
 
+def test_a_folder_that_looks_like_a_hub_id_is_named_without_asking_the_hub(
+    tiny_masked_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_masked_folder.parent.parent)
+    wrong = f"{tiny_masked_folder.parent.name}/robberta"
+    with pytest.raises(ModelError, match=r"there is no such folder; did you mean 'roberta'.*add model\.revision=main"):
+        load_model(MaskedModel(name=wrong), labels=2, seed=0)
+    with pytest.raises(
+        ModelError, match=r"the tokenizer cannot be loaded: .*; nor is there a folder of this name here"
+    ):
+        load_model(MaskedModel(name=wrong, revision="main"), labels=2, seed=0)
+
+
+def test_a_model_that_sees_what_follows_is_not_causal(tiny_masked_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r'RobertaForCausalLM is not causal.*use model.kind="masked"'):
+        load_model(CausalModel(name=str(tiny_masked_folder)), labels=2, seed=0)
+    tiny.save(tiny.build_model("roberta", "masked", is_decoder=True), tiny.bpe_tokenizer(), tmp_path)
+    load_model(CausalModel(name=str(tmp_path)), labels=2, seed=0)
+
+
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelError, match=r"the folder has no config\.json; it holds notes\.txt"):

@@ -76,7 +76,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
         raise ModelError(
-            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}"
+            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}{_no_folder(settings)}"
         ) from error
 
 
@@ -127,6 +127,8 @@ def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedMode
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
         _check_complete(settings, model, report)
+    if settings.kind == "causal":
+        _check_direction(settings, model)
     if (model.config.pad_token_id or 0) < 0:  # some old Llama configs say -1
         model.config.pad_token_id = None
     if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
@@ -178,7 +180,10 @@ def fingerprint(settings: ModelSettings) -> str:
 
 
 def _check_name(settings: ModelSettings) -> None:
-    """Refuse a path that is not there before transformers asks a hub for it."""
+    """Refuse a path that is not there before transformers asks a hub for it, over and over where there is no network.
+
+    Between a folder here and a hub's organisation of that name, `revision` decides: folders have none.
+    """
     path = Path(settings.name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -186,9 +191,38 @@ def _check_name(settings: ModelSettings) -> None:
             raise ModelError(f"model.name={settings.name!r}: the folder has no config.json; it holds {inside}")
         return
     if path.is_absolute() or settings.name.startswith(("./", "../", "~")) or settings.name.count("/") > 1:
-        parent = path.parent
-        near = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
-        raise ModelError(f"model.name={settings.name!r}: there is no such folder{suggest(path.name, near)}")
+        raise ModelError(f"model.name={settings.name!r}: there is no such folder{suggest(path.name, _beside(path))}")
+    if settings.revision is None and "/" in settings.name and (models := _beside(path, "config.json")):
+        raise ModelError(
+            f"model.name={settings.name!r}: there is no such folder{suggest(path.name, models)}; "
+            "if you mean the hub's, add model.revision=main"
+        )
+
+
+def _beside(path: Path, holding: str = ".") -> list[str]:
+    """Return the names of the folders beside `path` that hold a file."""
+    parent = path.parent
+    return (
+        [entry.name for entry in parent.iterdir() if entry.is_dir() and (entry / holding).exists()]
+        if parent.is_dir()
+        else []
+    )
+
+
+def _no_folder(settings: ModelSettings) -> str:
+    return "" if Path(settings.name).is_dir() else "; nor is there a folder of this name here"
+
+
+def _check_direction(settings: ModelSettings, model: PreTrainedModel) -> None:
+    """Refuse a model that sees what follows: transformers loads BERT as a causal model with a mere warning."""
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    config = model.config
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        raise ModelError(
+            f"model.name={settings.name!r}: {type(model).__name__} is not causal, every token of it sees the whole "
+            'input; use model.kind="masked"'
+        )
 
 
 def _check_complete(settings: ModelSettings, model: PreTrainedModel, report: dict[str, Any]) -> None:
