@@ -27,8 +27,8 @@ class MeZO(Optimizer):
         projected_grad g = (L(theta + eps z) - L(theta - eps z)) / (2 eps)
         theta <- theta - lr * ( mean over directions of g z  +  weight_decay * theta )
 
-    Costs 2n forward passes a step and no memory beyond a 4 MiB chunk of a direction. Weights are put back to theta
-    after each pair of passes by adding the opposite perturbation, as in the paper; in half precision that drifts.
+    Costs 2n forward passes a step and no memory beyond a few chunks of 4 MiB of a direction. Weights are put back to
+    theta after each pair of passes by adding the opposite perturbation, as in the paper; in half precision that drifts.
 
     Example:
         >>> import torch

@@ -18,7 +18,7 @@ def gaussian(seed: int, tensor: int, size: int) -> Iterator[tuple[slice, Tensor]
 
     The values depend on nothing but (seed, tensor, element): not on the device, the dtype of the weights, the chunk
     size, the global random state, or which other tensors are trained. Philox 4x64 in counter mode, keyed by
-    (seed, tensor), with NumPy's ziggurat; at most 4 MiB are alive at a time.
+    (seed, tensor), with NumPy's ziggurat. A chunk is at most 4 MiB; whoever scales and casts it holds a few of them.
 
     Args:
         seed: the direction's seed, 0 <= seed < 2^63.
@@ -35,7 +35,10 @@ def gaussian(seed: int, tensor: int, size: int) -> Iterator[tuple[slice, Tensor]
 
 
 def add_direction(param: Tensor, seed: int, tensor: int, scale: float) -> None:
-    """Compute `param += scale * z` in place, in the dtype of `param` (float32 products for half precision)."""
+    """Compute `param += scale * z` in place, in the dtype of `param` (float32 products for half precision).
+
+    Beside the weights, a few chunks of 4 MiB are alive at a time: z, scale z, and its cast (8 MiB each in float64).
+    """
     flat = param.data.view(-1) if param.is_contiguous() else None
     target = flat if flat is not None else param.data.reshape(-1)
     for part, z in gaussian(seed, tensor, param.numel()):

@@ -21,7 +21,16 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Adam(TrainingMethod):
     """AdamW with gradients from backpropagation, the papers' "FT".
 
-    Source: Loshchilov & Hutter 2019 (AdamW); settings of Gao et al. 2021 (LM-BFF), appendix A.
+    Step t = 1, 2, ... with the gradient g of the loss, scaled down to norm `max_grad_norm` where it is longer:
+
+        m <- beta_1 m + (1 - beta_1) g
+        v <- beta_2 v + (1 - beta_2) g^2
+        theta <- (1 - lr * weight_decay) theta  -  lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+
+    elementwise, m = v = 0 at first. The decay is decoupled: it is not part of g. Tensors of one axis do not decay.
+
+    Source: Kingma & Ba 2015, algorithm 1 (moments, bias correction); Loshchilov & Hutter 2019, algorithm 2 (decay);
+        settings of Gao et al. 2021 (LM-BFF), appendix A.
     """
 
     needs_backward: ClassVar[bool] = True

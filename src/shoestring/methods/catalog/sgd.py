@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 @METHODS.register("sgd")
 class SGD(TrainingMethod):
-    """Stochastic gradient descent with gradients from backpropagation."""
+    """Stochastic gradient descent with gradients from backpropagation.
+
+    With the gradient g of the loss, scaled down to norm `max_grad_norm` where it is longer:
+
+        h <- g + weight_decay * theta
+        b <- momentum * b + h                          (b = h at the first step)
+        theta <- theta - lr * b
+
+    as torch has it: b sums gradients that are not multiplied by lr, so a schedule of lr acts on old ones too. Tensors
+    of one axis do not decay.
+
+    Source: Robbins & Monro 1951 (stochastic approximation); Polyak 1964 (momentum).
+    """
 
     needs_backward: ClassVar[bool] = True
 
