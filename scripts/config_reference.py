@@ -5,6 +5,7 @@ python scripts/config_reference.py
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import textwrap
@@ -83,7 +84,9 @@ def _choices(name: str, choices: Sequence[type[Settings]]) -> Iterator[str]:
             yield _keys(f"`[{name}]`, {kinds}", base, own, text=_first_line(base))
     for choice in choices:
         if choice not in plain:
-            yield _keys(f"`[{name}]`, kind {_code(_kind(choice))}", choice, _own(choice), text=_doc(choice))
+            yield _keys(
+                f"`[{name}]`, kind {_code(_kind(choice))}", choice, _own(choice), text=inspect.getdoc(choice) or ""
+            )
 
 
 def _task_file(settings: type[Settings], path: str) -> Iterator[str]:
@@ -98,7 +101,17 @@ def _task_file(settings: type[Settings], path: str) -> Iterator[str]:
 
 def _keys(title: str, settings: type[Settings], names: Sequence[str], *, text: str = "") -> str:
     entries = [_entry(name, settings.model_fields[name]) for name in names]
-    return "\n".join([f"### {title}", "", *([*textwrap.wrap(text, WIDTH), ""] if text else []), *entries, ""])
+    return "\n".join([f"### {title}", "", *_paragraphs(text), *entries, ""])
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield the lines of a docstring, paragraphs filled and equations (indented in it) line by line as code."""
+    for part in re.split(r"\n\s*\n", text):
+        lines = part.rstrip().splitlines()
+        if lines and all(line.startswith("    ") for line in lines):
+            yield from ["```", *textwrap.dedent("\n".join(lines)).splitlines(), "```", ""]
+        elif lines:
+            yield from [*textwrap.wrap(" ".join(part.split()), WIDTH, break_on_hyphens=False), ""]
 
 
 def _entry(name: str, field: FieldInfo) -> str:

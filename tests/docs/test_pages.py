@@ -125,6 +125,12 @@ def test_a_page_is_short_and_narrow(page: Path) -> None:
     assert [number for number, line in enumerate(lines, start=1) if len(line) > WIDEST] == []
 
 
+@pytest.mark.parametrize("page", names([*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]))
+def test_equations_and_code_stand_between_fences_where_nobody_reflows_them(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^ {4}.*", text, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", names(PAGES))
 def test_tests_and_names_that_a_page_cites_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
