@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from reference import kshot_twin
 from reference.originals import COLUMNS, MODES, originals
+from shoestring.data.example import Example, Splits
 from shoestring.data.published import SEEDS
 from shoestring.data.splits import DataSettings, draw
 from shoestring.errors import DataError, UnknownNameError
@@ -21,7 +22,6 @@ from shoestring.tasks.load import load_task
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shoestring.data.example import Example
     from shoestring.tasks.spec import Task
 
 
@@ -367,3 +367,11 @@ def test_resolved_settings_can_be_read_again() -> None:
     for mode in ("k-shot", "given", "full"):
         resolved = DataSettings.model_validate({"mode": mode})
         assert DataSettings.model_validate(resolved.model_dump()) == resolved
+
+
+def test_splits_have_names_in_order() -> None:
+    one, other, third = (Example(uid, ("text",), "0") for uid in ("train:0", "train:1", "test:0"))
+    splits = Splits((one,), (other,), {"test": (third,), "test-mismatched": ()})
+    assert list(splits.named.items()) == [
+        ("train", (one,)), ("dev", (other,)), ("test", (third,)), ("test-mismatched", ()),
+    ]  # fmt: skip

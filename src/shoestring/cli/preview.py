@@ -15,7 +15,7 @@ from shoestring.errors import DataError, UnknownNameError
 from shoestring.models.settings import ModelKind
 from shoestring.prompts.codec import Codec
 from shoestring.prompts.settings import PromptSettings
-from shoestring.tasks.spec import DEV, TRAIN, Task
+from shoestring.tasks.spec import Task
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -143,8 +143,7 @@ class Preview:
             return [Example(f"{GOLDEN}:{at}", one.sentences, first) for at, one in enumerate(task.golden[:number])]
         from shoestring.data.splits import draw
 
-        drawn = draw(task, self.settings.data, self.settings.seed)
-        splits = {TRAIN: drawn.train, DEV: drawn.dev, **drawn.tests}
+        splits = draw(task, self.settings.data, self.settings.seed).named
         if split not in splits:
             raise UnknownNameError("split", split, splits)
         return list(splits[split][:number])

@@ -37,9 +37,14 @@ class Splits:
     def __post_init__(self) -> None:
         """Hash every uid, text and label of every split, in order."""
         sha = hashlib.sha256()
-        for name, examples in {"train": self.train, "dev": self.dev, **self.tests}.items():
+        for name, examples in self.named.items():
             sha.update(f"[{name}]".encode())
             for example in examples:
                 sha.update("\x1f".join((example.uid, *example.sentences, str(example.label))).encode())
                 sha.update(b"\x1e")
         object.__setattr__(self, "digest", sha.hexdigest()[:16])
+
+    @property
+    def named(self) -> dict[str, tuple[Example, ...]]:
+        """Every split by its name: `train`, `dev`, then the test sets."""
+        return {"train": self.train, "dev": self.dev, **self.tests}

@@ -97,8 +97,7 @@ def prepare(config: RunConfig, splits: Splits) -> Prepared:
     encoder = PromptEncoder(config.task, loaded.tokenizer, kind, config.prompt, loaded.max_tokens)
     model = config.tuning.apply(loaded.model, config.seed)
     subject = PromptedModel(model, config.task, encoder, SCORERS.get(kind), _pad_id(loaded))
-    names = {"train": splits.train, "dev": splits.dev, **splits.tests}
-    prompts = {name: encoder.encode_all(examples) for name, examples in names.items()}
+    prompts = {name: encoder.encode_all(examples) for name, examples in splits.named.items()}
     return Prepared(subject, splits, prompts, loaded.tokenizer)
 
 
@@ -209,11 +208,8 @@ def _keep(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
 
 
 def _split(splits: Splits) -> dict[str, Any]:
-    named = {"train": splits.train, "dev": splits.dev, **splits.tests}
-    return {
-        "digest": splits.digest,
-        **{name: [example.uid for example in examples] for name, examples in named.items()},
-    }
+    uids = {name: [example.uid for example in examples] for name, examples in splits.named.items()}
+    return {"digest": splits.digest, **uids}
 
 
 def _sizes(prepared: Prepared) -> SplitSizes:
