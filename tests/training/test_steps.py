@@ -91,7 +91,7 @@ def test_zeroth_order_steps_are_those_of_a_plain_loop(
     settings = MeZO(lr=1e-2, steps=4, batch_size=5, samples=2, weight_decay=0.1, schedule="linear", select="last")
     subject, other = double(architecture, kind), double(architecture, kind)
     train(tiny.job(subject, tmp_path, settings), log=quietly)
-    optimizer = settings.optimizer(other.model.parameters(), seed=13)
+    optimizer = settings.optimizer(other.model, seed=13)
     assert isinstance(optimizer, ZerothOptimizer)
     prompts = tiny.encoded(other, 16)
     batches = [loss.indices for loss in seen[:: 2 * settings.samples]]
@@ -196,8 +196,9 @@ def test_the_learning_rate_follows_its_schedule(schedule: Any, warm: int, seen: 
 
 
 def test_decay_spares_tensors_of_one_axis() -> None:
-    params = [torch.nn.Parameter(torch.zeros(2, 2)), torch.nn.Parameter(torch.zeros(2))]
-    frozen = torch.nn.Parameter(torch.zeros(2, 2), requires_grad=False)
-    groups = MeZO(weight_decay=0.3).groups([*params, frozen])
-    assert [(group["params"], group["weight_decay"]) for group in groups] == [([params[0]], 0.3), ([params[1]], 0.0)]
-    assert len(MeZO().groups(params[1:])) == 1
+    model = torch.nn.Linear(2, 2)
+    matrix, bias = ("weight", model.weight), ("bias", model.bias)
+    found = MeZO(weight_decay=0.3).groups(model)
+    assert [(group["params"], group["weight_decay"]) for group in found] == [([matrix], 0.3), ([bias], 0.0)]
+    model.weight.requires_grad_(False)
+    assert [group["params"] for group in MeZO(weight_decay=0.3).groups(model)] == [[bias]]

@@ -15,6 +15,7 @@ from reference import mezo_twin
 from shoestring.errors import OptimizerError
 from shoestring.methods.catalog.mezo import MeZO as Method
 from shoestring.models.prompted import PromptedModel
+from shoestring.seeds import derive
 from shoestring.training.objective import OBJECTIVES
 from shoestring.zeroth import MeZO
 
@@ -22,12 +23,14 @@ pytestmark = pytest.mark.usefixtures("frozen_imports")
 
 
 def weights_of(optimizer: MeZO) -> list[mezo_twin.Weight]:
-    flat = [(param, group) for group in optimizer.param_groups for param in group["params"]]
-    return [
-        mezo_twin.Weight(param, number, group["lr"], group["weight_decay"])
-        for number, (param, group) in enumerate(flat)
-        if param.requires_grad
-    ]
+    found, place = [], 0
+    for group in optimizer.param_groups:
+        for offset, param in enumerate(group["params"]):
+            number = derive(0, "tensor", group["param_names"][offset]) if "param_names" in group else place
+            if param.requires_grad:
+                found.append(mezo_twin.Weight(param, number, group["lr"], group["weight_decay"]))
+            place += 1
+    return found
 
 
 def loss_of(subject: PromptedModel, objective: str = "cross-entropy") -> Callable[[], Tensor]:
@@ -71,7 +74,7 @@ def test_steps_in_several_groups_are_those_of_the_algorithm_too() -> None:
     method = Method(lr=1e-2, weight_decay=0.2, samples=2)
 
     def build(subject: PromptedModel) -> MeZO:
-        optimizer = method.optimizer(subject.model.parameters(), seed=3)
+        optimizer = method.optimizer(subject.model, seed=3)
         assert isinstance(optimizer, MeZO)
         optimizer.param_groups[1]["lr"] = 3e-2
         return optimizer
@@ -383,3 +386,21 @@ def test_half_precision_weights_are_nearly_restored_after_a_step_of_no_length() 
     MeZO([theta], lr=0.0, eps=1e-2).step(lambda: theta.sum())
     # Rounding at each of the three moves, half a unit in the last of 8 bits: what the docstring warns of.
     torch.testing.assert_close(theta.data, before, rtol=3 * 2**-8, atol=0)
+
+
+def test_the_direction_of_a_named_tensor_depends_on_its_name_alone() -> None:
+    """Freezing other tensors, or parting them into other groups, changes nothing."""
+
+    def moved(*names: str, apart: bool = False) -> dict[str, Tensor]:
+        tensors = {name: nn.Parameter(torch.zeros(5, dtype=torch.float64)) for name in names}
+        named = list(tensors.items())
+        groups: Any = [{"params": [pair]} for pair in reversed(named)] if apart else named
+        MeZO(groups, lr=1.0, seed=3).step(lambda: sum((param.sum() for param in tensors.values()), torch.zeros(())))
+        return {name: param.data / param.data.norm() for name, param in tensors.items()}
+
+    alone, together, apart = moved("b"), moved("a", "b", "c"), moved("a", "b", "c", apart=True)
+    sign = torch.sign(alone["b"] @ together["b"])
+    torch.testing.assert_close(alone["b"], sign * together["b"])
+    for name in together:
+        torch.testing.assert_close(together[name], apart[name])
+    assert abs(float(together["a"] @ together["b"])) < 0.99

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from shoestring.config import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torch.nn import Parameter
+    from torch.nn import Module
     from torch.optim import Optimizer
 
 
@@ -54,19 +52,19 @@ class TrainSettings(Settings):
     """Steps between lines in metrics.jsonl."""
 
     @abstractmethod
-    def optimizer(self, params: Iterable[Parameter], seed: int) -> Optimizer:
-        """Build the optimizer over the trainable parameters, in their order."""
+    def optimizer(self, model: Module, seed: int) -> Optimizer:
+        """Build the optimizer over the weights of `model` that require gradients."""
 
     @property
     def evaluations(self) -> int:
         """Steps between evaluations on dev."""
         return min(self.steps, self.eval_every or max(1, self.steps // 10))
 
-    def groups(self, params: Iterable[Parameter]) -> list[dict[str, object]]:
-        """Return two parameter groups: those that weight decay applies to, and the rest; empty groups are left out."""
-        trained = [param for param in params if param.requires_grad]
-        decayed = [param for param in trained if param.ndim > 1]
-        exempt = [param for param in trained if param.ndim <= 1]
+    def groups(self, model: Module) -> list[dict[str, Any]]:
+        """Return two groups of named weights: those that decay applies to, and the rest; empty groups are left out."""
+        trained = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
+        decayed = [(name, param) for name, param in trained if param.ndim > 1]
+        exempt = [(name, param) for name, param in trained if param.ndim <= 1]
         groups = [
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": exempt, "weight_decay": 0.0},

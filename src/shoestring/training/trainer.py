@@ -74,8 +74,7 @@ class PromptTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer from our settings."""
         if self.optimizer is None:
-            parameters = (model or self.job.subject.model).parameters()
-            self.optimizer = self.job.settings.optimizer(parameters, self.job.seed)
+            self.optimizer = self.job.settings.optimizer(model or self.job.subject.model, self.job.seed)
         return self.optimizer
 
     def compute_loss(

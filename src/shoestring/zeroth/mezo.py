@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from shoestring.errors import OptimizerError
 from shoestring.seeds import derive
+from shoestring.zeroth.base import Closure, Term, ZerothOrder
 from shoestring.zeroth.noise import add_direction
 
-Closure = Callable[[], "Tensor | float"]
-Term = tuple[int, float]
-"""A direction seed and its coefficient: an update is a list of terms, theta -= lr * sum coefficient * z(seed)."""
 
-
-class MeZO(Optimizer):
+class MeZO(ZerothOrder):
     r"""Memory-efficient zeroth-order SGD, in place, by replaying each direction from its seed.
 
     Per step, on one batch, for each of n directions z ~ N(0, I):
@@ -40,7 +36,8 @@ class MeZO(Optimizer):
 
     Args:
         params: parameters or parameter groups; those that do not require gradients are left alone. Groups may have
-            their own `lr` and `weight_decay`. Give each tensor once: `model.parameters()`, not a state dict.
+            their own `lr` and `weight_decay`. Give each tensor once, best with its name: `model.named_parameters()`
+            makes a tensor's directions depend on its name, not on which other tensors are there.
         lr: learning rate.
         eps: size of the perturbation.
         weight_decay: decoupled from nothing, as in the reference: lambda * theta is added to the gradient estimate
@@ -61,10 +58,7 @@ class MeZO(Optimizer):
         exempts names with `bias` or `layer_norm` in one of its two code bases and nothing in the other.
     """
 
-    # On the class, since a copied or unpickled optimizer has its parameter groups and nothing else.
     _terms: list[Term] | None = None
-    last_loss: Tensor | None = None
-    last_projected_grads: tuple[float, ...] = ()
 
     def __init__(
         self,
@@ -133,12 +127,12 @@ class MeZO(Optimizer):
         if self._terms is None:
             raise OptimizerError("MeZO.step() needs a closure that returns the loss: opt.step(lambda: loss_of(model))")
         terms, self._terms = self._terms, None
-        for index, group, param in self._trained():
+        for key, group, param in self.trained():
             lr, decay = group["lr"], group["weight_decay"]
             if decay:
                 param.mul_(1 - lr * decay)
             for direction, coefficient in terms:
-                add_direction(param, direction, index, -lr * coefficient)
+                add_direction(param, direction, key, -lr * coefficient)
         self.param_groups[0]["steps"] += 1
         return loss
 
@@ -157,8 +151,8 @@ class MeZO(Optimizer):
 
     def _move(self, direction: int, ends: float) -> None:
         eps = self.param_groups[0]["eps"]
-        for index, _, param in self._trained():
-            add_direction(param, direction, index, ends * eps)
+        for key, _, param in self.trained():
+            add_direction(param, direction, key, ends * eps)
 
     def _loss(self, closure: Closure) -> float:
         try:
@@ -175,14 +169,6 @@ class MeZO(Optimizer):
                 "the step; a smaller lr or eps usually helps"
             )
         return loss
-
-    def _trained(self) -> Iterator[tuple[int, dict[str, Any], Tensor]]:
-        index = 0
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.requires_grad:
-                    yield index, group, param
-                index += 1
 
 
 def _check(name: str, value: float) -> None:

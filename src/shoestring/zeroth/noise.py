@@ -22,7 +22,7 @@ def gaussian(seed: int, tensor: int, size: int) -> Iterator[tuple[slice, Tensor]
 
     Args:
         seed: the direction's seed, 0 <= seed < 2^63.
-        tensor: index of the tensor among the trained ones.
+        tensor: key of the tensor, 0 <= tensor < 2^63: a hash of its name, or its place among the trained ones.
         size: number of elements.
 
     Differs: the reference draws all tensors in order from one torch generator, so its direction for a tensor depends

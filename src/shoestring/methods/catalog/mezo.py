@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -11,7 +10,7 @@ from shoestring.methods.base import METHODS
 from shoestring.methods.training import TrainingMethod
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
+    from torch.nn import Module
     from torch.optim import Optimizer
 
 
@@ -38,9 +37,9 @@ class MeZO(TrainingMethod):
     steps: PositiveInt = 10_000
     """Optimizer steps."""
 
-    def optimizer(self, params: Iterable[Parameter], seed: int) -> Optimizer:
+    def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build the optimizer; its directions come from the named stream (seed, "mezo")."""
         from shoestring.seeds import derive
         from shoestring.zeroth.mezo import MeZO as Optimizer
 
-        return Optimizer(self.groups(params), lr=self.lr, eps=self.eps, samples=self.samples, seed=derive(seed, "mezo"))
+        return Optimizer(self.groups(model), lr=self.lr, eps=self.eps, samples=self.samples, seed=derive(seed, "mezo"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
@@ -11,7 +10,7 @@ from shoestring.methods.base import METHODS
 from shoestring.methods.training import TrainingMethod
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
+    from torch.nn import Module
     from torch.optim import Optimizer
 
 
@@ -41,8 +40,8 @@ class SGD(TrainingMethod):
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients of larger norm are scaled down to it; 0 switches that off."""
 
-    def optimizer(self, params: Iterable[Parameter], seed: int) -> Optimizer:
+    def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build torch's SGD."""
         import torch
 
-        return torch.optim.SGD(self.groups(params), lr=self.lr, momentum=self.momentum)
+        return torch.optim.SGD(self.groups(model), lr=self.lr, momentum=self.momentum)
