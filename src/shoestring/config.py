@@ -99,14 +99,18 @@ class LeftOut:
         keys = ", ".join(f"{self.section}.{key}" for key in self.keys)
         verb = "is" if len(self.keys) == 1 else "are"
         own, other = self.kinds
-        return f"{self.section}.kind={other!r} instead of {own!r}: {keys} of the recipe {verb} left out"
+        left = f"{keys} of the recipe {verb} left out; the defaults of {other!r} apply"
+        return f"{self.section}.kind={other!r} instead of {own!r}: {left}"
 
 
-def leave_out(settings: type[Settings], table: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[LeftOut]:
-    """Say what of `table` has no place in `wanted`, which has other settings on top of it.
+def leave_out(
+    settings: type[Settings], table: Mapping[str, Any], wanted: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[LeftOut]:
+    """Say what of `table` has no place in `wanted`, which is `table` with `given` on top of it.
 
-    Where a section of `wanted` has another `kind` than that of `table`, these are the keys of the table's section that
-    its own kind knows and the other does not. What no kind knows is a mistake, and stays for `build` to report.
+    Where a section of `wanted` has another `kind` than that of `table`, these are all keys of the table's section that
+    are not given anew, for they were chosen for the table's own kind. Keys that every kind of the section has stay.
+    What the table's own kind does not know is a mistake, and stays for `build` to report.
     """
     found: list[LeftOut] = []
     for section, field in settings.model_fields.items():
@@ -117,8 +121,9 @@ def leave_out(settings: type[Settings], table: Mapping[str, Any], wanted: Mappin
         kinds = (base.get("kind"), top.get("kind"))
         if kinds[0] == kinds[1] or not all(kind in choices for kind in kinds):
             continue
-        own, other = (choices[str(kind)].model_fields for kind in kinds)
-        if keys := tuple(key for key in base if key in top and key in own and key not in other):
+        common = set.intersection(*(set(choice.model_fields) for choice in choices.values()))
+        leaving = choices[str(kinds[0])].model_fields.keys() - common - given.get(section, {}).keys()
+        if keys := tuple(key for key in base if key in top and key in leaving):
             found.append(LeftOut(section, (str(kinds[0]), str(kinds[1])), keys))
     return found
 

@@ -78,7 +78,7 @@ def test_another_method_leaves_out_the_keys_of_the_recipes_own_and_says_so_once(
     out, err = shell("run", path, "method.kind=zero-shot", "--seeds", "13,21")
     assert err == (
         "note: method.kind='zero-shot' instead of 'mezo': "
-        "method.lr, method.steps, method.eval_every of the recipe are left out\n"
+        "method.lr, method.steps, method.eval_every of the recipe are left out; the defaults of 'zero-shot' apply\n"
     )
     assert "zero-shot, seed 21" in out
     assert "method.eps: unknown key" in shell.error("run", path, "method.kind=adam", "method.eps=1")

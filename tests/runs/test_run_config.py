@@ -232,16 +232,32 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_another_kind_leaves_out_the_keys_of_the_recipe_that_it_does_not_have_and_says_so(recipe: Path) -> None:
+def test_another_kind_leaves_out_the_section_of_the_recipe_and_says_so(recipe: Path) -> None:
     notes: list[str] = []
     found = load_config(recipe, ["method.kind=adam", "tuning.kind=bitfit"], tell=notes.append)
-    assert (found.method.kind, getattr(found.method, "lr", None)) == ("adam", 1.0)
+    assert found.method == METHODS.get("adam")()
     assert notes == [
-        "tuning.kind='bitfit' instead of 'lora': tuning.r of the recipe is left out",
-        "method.kind='adam' instead of 'mezo': method.eps, method.samples of the recipe are left out",
+        "tuning.kind='bitfit' instead of 'lora': tuning.r of the recipe is left out; the defaults of 'bitfit' apply",
+        "method.kind='adam' instead of 'mezo': method.lr, method.eps, method.samples of the recipe are left out; "
+        "the defaults of 'adam' apply",
     ]
     table = {"method": {"kind": "zero-shot"}, "tuning": {"kind": "full"}}
     assert load_config(recipe, table=table) == load_config(recipe, ["method.kind=zero-shot", "tuning.kind=full"])
+
+
+def test_keys_given_with_another_kind_stay(recipe: Path) -> None:
+    notes: list[str] = []
+    found = load_config(recipe, ["method.lr=3", "method.kind=adam", "method.steps=7"], tell=notes.append)
+    assert found.method == METHODS.get("adam")(lr=3, steps=7)
+    assert [note.partition(" of the recipe")[0] for note in notes] == [
+        "method.kind='adam' instead of 'mezo': method.eps, method.samples"
+    ]
+
+
+def test_another_kind_of_model_keeps_what_all_kinds_have(recipe: Path) -> None:
+    notes: list[str] = []
+    assert load_config(recipe, ["model.kind=head"], tell=notes.append).model.name == "x"
+    assert notes == []
 
 
 def test_another_kind_leaves_out_nothing_where_nothing_is_in_the_way(recipe: Path) -> None:
@@ -249,7 +265,7 @@ def test_another_kind_leaves_out_nothing_where_nothing_is_in_the_way(recipe: Pat
     same = load_config(recipe, ["method.kind=mezo"], tell=notes.append)
     assert same.run_id == load_config(recipe).run_id
     whole = load_config(recipe, ["method={kind='adam'}"], tell=notes.append)
-    assert whole.run_id != load_config(recipe, ["method.kind=adam"]).run_id  # lr is not kept
+    assert whole.run_id == load_config(recipe, ["method.kind=adam"]).run_id
     assert notes == []
 
 

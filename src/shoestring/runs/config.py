@@ -133,8 +133,9 @@ def load_config(
     """Return the config of a recipe file, of a table, or of both (the table on top), with overrides put in.
 
     A path in a recipe to a task file or to data that starts with `./` or `../` is meant from the recipe's own folder.
-    Where table or overrides ask for another `kind` of model, tuning or method than the recipe, the recipe's keys that
-    the other kind does not have are left out.
+    Where table or overrides ask for another `kind` of tuning or method than the recipe, the recipe's other keys of that
+    section are left out, even those that both kinds have: a learning rate for one method is none for another. Keys that
+    every kind of a section has (all of `[model]`) stay.
 
     Args:
         recipe: a TOML file.
@@ -149,7 +150,7 @@ def load_config(
     if recipe is not None:
         _from_recipe_folder(base, recipe.parent)
     merged = apply_overrides(_merge(base, table or {}), overrides)
-    if left_out := leave_out(RunConfig, base, merged):
+    if left_out := leave_out(RunConfig, base, merged, apply_overrides(table or {}, overrides)):
         for entry in left_out:
             base[entry.section] = {key: value for key, value in base[entry.section].items() if key not in entry.keys}
         merged = apply_overrides(_merge(base, table or {}), overrides)
