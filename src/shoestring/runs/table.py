@@ -226,7 +226,8 @@ _COST_COLUMNS = (
     Column("trained weights", "right", ("trained weights",)),
 )
 _COSTS = (
-    "costs are means over the row's runs; passes (in batches) and seconds are those of fitting, without evaluation; "
+    "costs are means over the row's runs; seconds are wall time of fitting, with its evaluations on dev; passes (in "
+    "batches) leave those out; "
     "peak MiB is memory above the weights while fitting (while predicting, where nothing is fitted)"
 )
 
