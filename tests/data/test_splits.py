@@ -355,6 +355,7 @@ def test_tasks_without_files_or_hub_say_so(tmp_path: Path) -> None:
     [
         ({"source": "x", "revision": "main"}, "data.revision is for the hub"),
         ({"mode": "given", "allow_fewer": True}, "data.allow_fewer is for k-shot draws"),
+        ({"mode": "full", "k": 8}, "data.k=8 has no effect in mode 'full'"),
         ({"dev_share": 0.2}, "data.dev_share is for mode 'full'"),
     ],
 )

@@ -94,6 +94,13 @@ def test_a_model_that_sees_what_follows_is_not_causal(tiny_masked_folder: Path, 
     load_model(CausalModel(name=str(tmp_path)), labels=2, seed=0)
 
 
+def test_a_revision_of_a_folder_is_refused(tiny_masked_folder: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"model\.revision='main' is for the hub, and model\.name='.*' is a folder here"
+    ):
+        load_model(MaskedModel(name=str(tiny_masked_folder), revision="main"), labels=2, seed=0)
+
+
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelError, match=r"the folder has no config\.json; it holds notes\.txt"):

@@ -29,7 +29,7 @@ from shoestring.errors import (
 from shoestring.runs.config import RunConfig, load_config
 from shoestring.runs.record import read_record
 from shoestring.runs.run import run
-from shoestring.training.fit import last_checkpoint
+from shoestring.training.checkpoints import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 Change = Callable[[Path], None]
@@ -98,12 +98,6 @@ INPUT: dict[str, tuple[dict[str, Any], Change | None, type[ShoestringError], str
         PromptTooLongError,
         r"task SST-2, example test:24: the prompt has \d+ tokens .*the limit is 64 \(what the model can read\)",
     ),
-    "unknown template": (
-        {"prompt": {"template": "lmbff"}},
-        None,
-        UnknownNameError,
-        "unknown template 'lmbff'; did you mean 'lm-bff'",
-    ),
     "unknown test set": (
         {"data": {"tests": ["tset"]}},
         None,
@@ -165,6 +159,35 @@ CHECKS: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"kind": "head"}, "method": {"objective": "language-model"}},
         r"method\.objective='language-model' needs a language model, not model\.kind='head'",
     ),
+    "dropout": (
+        {"tuning": {"kind": "lora", "dropout": 0.1}},
+        r"tuning\.dropout=0\.1 has no effect: method\.kind='mezo' makes forward passes only",
+    ),
+    "k of all": ({"data": {"mode": "full", "k": 8}}, r"data\.k=8 has no effect in mode 'full', which takes all"),
+    "template": (
+        {"prompt": {"template": "lmbff"}},
+        "prompt: task SST-2: unknown template 'lmbff'; did you mean 'lm-bff'",
+    ),
+    "form": (
+        {"prompt": {"template": "*cls**sent_0*_It_was"}},
+        r"prompt: task SST-2, template 'given in the settings'.*mask",
+    ),
+    "answer": (
+        {"prompt": {"answer": " {word}!"}},
+        "prompt: task SST-2: `answer` continues causal prompts, so with a masked model it would have no effect",
+    ),
+    "braces": (
+        {"model": {"kind": "causal"}, "prompt": {"answer": "{wort}"}},
+        r"prompt: task SST-2: `answer` is '\{wort\}', but needs exactly one",
+    ),
+    "label": (
+        {"prompt": {"label_words": {"grate": "great"}}},
+        r"prompt\.label_words: unknown label 'grate'\. Allowed: 0, 1",
+    ),
+    "same word": (
+        {"prompt": {"label_words": {"0": "great"}}},
+        "prompt: task SST-2, label '1': its word 'great' is the same label word as 'great' of label '0'",
+    ),
     "kind of task": (
         {"method": {"objective": "regression"}},
         r"method\.objective='regression' is not defined for classification, which SST-2 is",
@@ -177,6 +200,14 @@ def test_a_combination_that_makes_no_sense_is_refused(case: str, tmp_path: Path)
     sections, message = CHECKS[case]
     with pytest.raises(ConfigError, match=message):
         tiny.config(tmp_path, tmp_path, tmp_path, **sections)
+
+
+def test_every_combination_that_makes_no_sense_is_named_at_once(tmp_path: Path) -> None:
+    prompt = {"template": "lmbff", "label_words": {"2": "fair", "3": "fine", "0": "great"}}
+    with pytest.raises(ConfigError) as caught:
+        tiny.config(tmp_path, tmp_path, tmp_path, prompt=prompt, method={"objective": "acuracy"})
+    said = ("template 'lmbff'", "label '2'", "label '3'", "the same label word", "objective 'acuracy'")
+    assert [text for text in said if text not in str(caught.value)] == []
 
 
 @pytest.fixture

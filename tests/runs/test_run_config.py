@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoestring.errors import ConfigError
+from shoestring.errors import ConfigError, ModelError
 from shoestring.methods.base import METHODS
+from shoestring.models.loading import load_tokenizer
 from shoestring.models.settings import MODEL_KINDS
-from shoestring.runs.config import RunConfig, load_config
+from shoestring.runs.config import RunConfig, identity_of, load_config
 from shoestring.tuning.base import TUNINGS
 
 BASE: dict[str, Any] = {
@@ -45,7 +47,7 @@ CHANGES = {
     "model.device": ("model.device=cpu",),
     "model.attention": ("model.attention=eager",),
     "model.kind": ("model.kind=causal",),
-    "prompt.template": ("prompt.template=other",),
+    "prompt.template": ("prompt.template=*cls**sent_0*_So*mask*.*sep+*",),
     "prompt.answer": ("prompt.answer= {word}!",),
     "prompt.label_words": ("prompt.label_words={1 = 'good'}",),
     "prompt.max_tokens": ("prompt.max_tokens=64",),
@@ -64,7 +66,6 @@ CHANGES = {
     "method.eval_every": ("method.eval_every=7",),
     "method.select": ("method.select=last",),
     "method.patience": ("method.patience=7",),
-    "method.log_every": ("method.log_every=7",),
     "method.eps": ("method.eps=0.5",),
     "method.samples": ("method.samples=7",),
     "method.betas": ("method.betas=[0.5, 0.5]",),
@@ -87,8 +88,10 @@ def home(key: str) -> RunConfig:
     section, _, name = key.partition(".")
     kind = OWNERS.get(section, {}).get(name)
     sections: dict[str, Any] = {} if kind is None or name == "kind" else {section: {"kind": kind}}
-    if key == "data.revision":
-        sections["data"] = {}
+    if key == "prompt.answer":
+        sections["model"] = {"kind": "causal", "name": "opt"}
+    if key == "tuning.dropout":
+        sections["method"] = {"kind": "adam"}
     return config(**sections)
 
 
@@ -118,7 +121,7 @@ def test_every_setting_is_tested_above() -> None:
     known |= set(settings_of("model", MODEL_KINDS))
     known |= set(settings_of("method", (entry for _, entry in METHODS.items())))
     known |= set(settings_of("tuning", (entry for _, entry in TUNINGS.items())))
-    assert known == set(CHANGES) | {"data.revision"}
+    assert known == set(CHANGES) | {"data.revision", "method.log_every"}
     assert set(fields) == {"task", "data", "model", "prompt", "tuning", "method", "seed", "output"}
 
 
@@ -143,12 +146,13 @@ def test_what_a_task_says_changes_the_run_id(change: dict[str, Any]) -> None:
     assert config(task=task | change).run_id != config(task=task).run_id
 
 
-def test_wording_and_output_do_not_change_the_run_id() -> None:
+def test_wording_output_and_log_lines_do_not_change_the_run_id() -> None:
     task = config().task.model_dump()
     for label in task["labels"]:
         label["title"] = "reworded"
     reworded = config(task=task | {"title": "reworded", "golden": []})
     assert reworded.run_id == config().run_id
+    assert config("method.log_every=7").run_id == config().run_id
     output = ("output.folder=elsewhere", "output.keep_model=true", "output.eval_batch_size=3")
     assert config(*output).run_id == config().run_id
     assert config("output.folder=elsewhere").folder == Path("elsewhere") / config().run_id
@@ -165,12 +169,32 @@ def test_the_run_id_depends_on_values_not_on_how_they_are_written(tmp_path: Path
     assert len(ids.pop()) == 16
 
 
+@pytest.mark.parametrize("method", [{"kind": "mezo", "log_every": 7}, {"kind": "zero-shot"}], ids=["mezo", "zero-shot"])
+def test_tables_and_run_ids_leave_out_the_same(method: dict[str, Any]) -> None:
+    found = config(method=method)
+    dump = found.model_dump(mode="json")
+    assert identity_of(dump) == found.identity()
+    assert hashlib.sha256(canonical(found.identity()).encode()).hexdigest()[:16] == found.run_id
+    assert "output" in dump  # left as it was
+    assert not {"output", "title", "golden", "log_every"} & {*found.identity(), *found.identity()["task"]}
+    assert all("title" not in label for label in found.identity()["task"]["labels"])
+    assert "log_every" not in found.identity()["method"]
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def test_the_run_id_is_stable() -> None:
     """If this fails, every finished run of every user will be made again: say so in the changelog, then change it."""
-    table = BASE | {
-        "task": {"name": "t", "sentences": ["s"], "labels": [{"name": "0", "word": "a"}, {"name": "1", "word": "b"}]}
+    task = {
+        "name": "t",
+        "sentences": ["s"],
+        "labels": [{"name": "0", "word": "a"}, {"name": "1", "word": "b"}],
+        "templates": {"first": {"masked": "*sent_0*_So*mask*."}},
     }
-    assert load_config(None, table=table).run_id == "1f1f41dc714c0e50"
+    table = BASE | {"task": task}
+    assert load_config(None, table=table).run_id == "343bd8b4e4c91e0b"
 
 
 @given(st.floats(1e-9, 1e3), st.floats(1e-9, 1e3), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
@@ -187,17 +211,45 @@ def test_a_config_cannot_be_changed() -> None:
 def test_paths_of_a_recipe_are_meant_from_its_folder_and_those_of_overrides_from_here(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     task = tmp_path / "task.toml"
-    task.write_text('name = "t"\nsentences = ["s"]\nlabels = [{name = "0", word = "a"}, {name = "1", word = "b"}]\n')
+    task.write_text(
+        'name = "t"\nsentences = ["s"]\nlabels = [{name = "0", word = "a"}, {name = "1", word = "b"}]\n'
+        'templates.first.masked = "*sent_0*_So*mask*."\n'
+    )
     recipe.write_text(
         'task = "./task.toml"\n[data]\nsource = "../data"\ntest_source = "tests"\n'
         '[model]\nkind = "masked"\nname = "./model"\n[method]\nkind = "zero-shot"\n'
     )
     found = load_config(recipe)
     assert found.task.name == "t"
-    assert found.data.source == str(tmp_path / "../data")
+    assert found.data.source == str(tmp_path.resolve().parent / "data")
     assert found.data.test_source == "tests"
-    assert found.model.name == str(tmp_path / "model")
-    assert load_config(recipe, ["model.name=./here"]).model.name == "./here"
+    assert found.model.name == str(tmp_path.resolve() / "model")
+    assert load_config(recipe, ["model.name=./here"]).model.name == str(Path("here").resolve())
+    assert load_config(recipe, ["model.name=here"]).model.name == "here"
+
+
+def test_the_run_id_does_not_depend_on_the_folder_a_recipe_is_run_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    text = 'task = "SST-2"\n[data]\nsource = "./data"\n[model]\nkind = "masked"\nname = "../masked"\n'
+    (tmp_path / "inner" / "recipe.toml").write_text(text + '[method]\nkind = "zero-shot"\n')
+    ids: set[str] = set()
+    for folder, recipe in ((tmp_path, "inner/recipe.toml"), (tmp_path / "inner", "recipe.toml")):
+        monkeypatch.chdir(folder)
+        ids.add(load_config(Path(recipe)).run_id)
+    assert len(ids) == 1
+
+
+def test_a_model_folder_of_the_recipe_that_is_missing_is_not_looked_up_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text(
+        'task = "SST-2"\n[model]\nkind = "masked"\nname = "./masked"\n[method]\nkind = "zero-shot"\n'
+    )
+    with pytest.raises(ModelError, match=r"model\.name='/.*/masked': there is no such folder"):
+        load_tokenizer(load_config(Path("recipe.toml")).model)
 
 
 def test_a_table_lies_on_top_of_a_recipe_and_overrides_on_top_of_both(tmp_path: Path) -> None:

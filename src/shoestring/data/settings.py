@@ -22,7 +22,7 @@ class DataSettings(Settings):
     """`k-shot`: k examples per label to train on and k for dev; `k-shot-10x`: up to 10 k for dev; `k-shot-1k-test`: at
     most 1,000 test examples; `given`: the source's own train, dev and test; `full`: all of train."""
     k: PositiveInt = 16
-    """Training examples per label; in `given` mode only part of the folder name `<k>-<seed>`, in `full` mode unused."""
+    """Training examples per label; in `given` mode part of the folder name `<k>-<seed>`; refused in `full` mode."""
     allow_fewer: bool = False
     """Whether a label with fewer than 2 k examples gives what it has, as in the published files; else an error."""
     dev_share: float | None = Field(default=None, gt=0, lt=1)
@@ -49,6 +49,8 @@ class DataSettings(Settings):
             problems.append(f"data.allow_fewer is for k-shot draws, not for mode {self.mode!r}")
         if self.dev_share is not None and self.mode != "full":
             problems.append(f"data.dev_share is for mode 'full', not for mode {self.mode!r}")
+        if self.mode == "full" and self.k != type(self).model_fields["k"].default:
+            problems.append(f"data.k={self.k} has no effect in mode 'full', which takes all of train")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -186,6 +186,12 @@ def _check_name(settings: ModelSettings) -> None:
     """
     path = Path(settings.name)
     if path.is_dir():
+        if settings.revision is not None:
+            raise ModelError(
+                f"model.revision={settings.revision!r} is for the hub, "
+                f"and model.name={settings.name!r} is a folder here; "
+                "leave it out, or call the command from another folder if you mean the hub's"
+            )
         if not (path / "config.json").is_file():
             inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"model.name={settings.name!r}: the folder has no config.json; it holds {inside}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,12 +11,14 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from shoestring.config import Settings, Table, apply_overrides, build, digest, leave_out, load_toml, union_of
 from shoestring.data.settings import DataSettings
-from shoestring.errors import ShoestringError
+from shoestring.errors import ShoestringError, suggest
 from shoestring.methods.base import METHODS
 from shoestring.models.settings import MODEL_KINDS
+from shoestring.prompts.encoding import find_template
+from shoestring.prompts.label_words import label_words
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.load import load_task
-from shoestring.tasks.spec import Task
+from shoestring.tasks.spec import Task, Template
 from shoestring.tuning.base import TUNINGS
 from shoestring.tuning.catalog.full import Full
 
@@ -41,8 +43,27 @@ class OutputSettings(Settings):
     """Examples a forward pass in prediction; scores do not depend on it beyond rounding."""
 
 
-# What people may reword without making another run of it.
-_WORDING: dict[str, Any] = {"output": True, "task": {"title": True, "golden": True, "labels": {"__all__": {"title"}}}}
+# What changes no number: where results go, what people may reword, how often a line is logged.
+_NO_NUMBER: dict[str, Any] = {
+    "output": True,
+    "task": {"title": True, "golden": True, "labels": {"__all__": {"title": True}}},
+    "method": {"log_every": True},
+}
+
+
+def identity_of(config: Mapping[str, Any]) -> Table:
+    """Return what decides the numbers in a config of plain JSON values, such as a record has."""
+    return _without(config, _NO_NUMBER)
+
+
+def _without(value: Any, leave: dict[str, Any]) -> Any:
+    if (inner := leave.get("__all__")) is not None:
+        return [_without(item, inner) for item in value]
+    return {
+        key: _without(item, leave[key]) if isinstance(leave.get(key), dict) else item
+        for key, item in value.items()
+        if leave.get(key) is not True
+    }
 
 
 class RunConfig(Settings):
@@ -62,11 +83,11 @@ class RunConfig(Settings):
     @cached_property
     def run_id(self) -> str:
         """Sixteen hexadecimal digits: the SHA-256 of every setting that can change a number."""
-        return digest(self, exclude=_WORDING)
+        return digest(self, exclude=_NO_NUMBER)
 
     def identity(self) -> dict[str, Any]:
         """Return what the run id is the hash of, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=_WORDING)
+        return identity_of(self.model_dump(mode="json"))
 
     @property
     def folder(self) -> Path:
@@ -91,15 +112,35 @@ class RunConfig(Settings):
         return self
 
     def _about_tuning(self) -> list[str]:
-        if self.method.trains or isinstance(self.tuning, Full):
-            return []
-        return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={self.method.kind!r} trains nothing"]
+        kind = self.method.kind
+        if not self.method.trains and not isinstance(self.tuning, Full):
+            return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={kind!r} trains nothing"]
+        dropout = getattr(self.tuning, "dropout", 0.0)
+        if dropout and not self.method.needs_backward:
+            return [
+                f"tuning.dropout={dropout:g} has no effect: method.kind={kind!r} makes forward passes only, without it"
+            ]
+        return []
 
     def _about_prompt(self) -> list[str]:
-        if self.model.kind != "head":
-            return []
-        given = sorted(self.prompt.model_fields_set & {"template", "answer", "label_words"})
-        return [f"prompt.{key} has no effect: a model with a classification head takes no prompt" for key in given]
+        prompt, task = self.prompt, self.task
+        if self.model.kind == "head":
+            given = sorted(prompt.model_fields_set & {"template", "answer", "label_words"})
+            return [f"prompt.{key} has no effect: a model with a classification head takes no prompt" for key in given]
+        problems: list[str] = []
+        template = Template.model_construct()
+        try:
+            _, template = find_template(task, self.model.kind, prompt)
+        except ShoestringError as error:
+            problems.append(f"prompt: {error}")
+        unknown = [label for label in prompt.label_words if label not in task.label_names]
+        problems += [f"prompt.label_words: unknown label {text!r}{suggest(text, task.label_names)}" for text in unknown]
+        try:
+            known = {label: word for label, word in prompt.label_words.items() if label not in unknown}
+            label_words(task, template, known)
+        except ShoestringError as error:
+            problems.append(f"prompt: {error}")
+        return problems
 
     def _about_objective(self) -> list[str]:
         name = getattr(self.method, "objective", None)
@@ -132,7 +173,9 @@ def load_config(
 ) -> RunConfig:
     """Return the config of a recipe file, of a table, or of both (the table on top), with overrides put in.
 
-    A path in a recipe to a task file or to data that starts with `./` or `../` is meant from the recipe's own folder.
+    A path to a task file, data or a model that starts with `./` or `../` is meant from the recipe's own folder where it
+    stands in a recipe, from the current folder elsewhere, and is made absolute, so that the run id does not depend on
+    the folder a recipe is run from.
     Where table or overrides ask for another `kind` of tuning or method than the recipe, the recipe's other keys of that
     section are left out, even those that both kinds have: a learning rate for one method is none for another. Keys that
     every kind of a section has (all of `[model]`) stay.
@@ -148,12 +191,13 @@ def load_config(
     """
     base: Table = load_toml(recipe) if recipe is not None else {}
     if recipe is not None:
-        _from_recipe_folder(base, recipe.parent)
+        _make_absolute(base, recipe.parent)
     merged = apply_overrides(_merge(base, table or {}), overrides)
     if left_out := leave_out(RunConfig, base, merged, apply_overrides(table or {}, overrides)):
         for entry in left_out:
             base[entry.section] = {key: value for key, value in base[entry.section].items() if key not in entry.keys}
         merged = apply_overrides(_merge(base, table or {}), overrides)
+    _make_absolute(merged, Path())
     source = str(recipe) if recipe is not None else "config"
     if overrides:
         source += " with " + " ".join(overrides)
@@ -172,11 +216,11 @@ def _merge(base: Table, top: Table) -> Table:
     return merged
 
 
-def _from_recipe_folder(table: Table, folder: Path) -> None:
+def _make_absolute(table: Table, folder: Path) -> None:
     places = [(table, "task"), *((table.get(section), key) for section, key in _PATHS)]
     for section, key in places:
         if isinstance(section, dict) and isinstance(text := section.get(key), str) and text.startswith(("./", "../")):
-            section[key] = str(folder / text)
+            section[key] = str((folder / text).resolve())
 
 
 _PATHS = (("data", "source"), ("data", "test_source"), ("model", "name"))

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from shoestring.errors import UnknownNameError
+from shoestring.runs.config import identity_of
 from shoestring.runs.record import Record
 
 Key = str
@@ -146,17 +147,17 @@ class Labels:
 
 
 def flatten(record: Record) -> dict[Key, Any]:
-    """Return a run's config as `section.key` -> value, without output; the task is its name and its digest.
+    """Return a run's config as `section.key` -> value, but for what changes no number; the task is name and digest.
 
     >>> from types import SimpleNamespace as Fake
     >>> flatten(Fake(config={"task": {"name": "trec"}, "data": {"k": 16}, "seed": 13}))
-    {'task': 'trec', 'task.file': 'v1-f9deb9', 'data.k': 16, 'seed': 13}
+    {'task': 'trec', 'task.file': 'v1-ae4bdf', 'data.k': 16, 'seed': 13}
     """
-    config = record.config
-    task = dict(config["task"])
+    config = identity_of(record.config)
+    task = config["task"]
     flat: dict[Key, Any] = {TASK: task["name"], _FILE: f"v{task.get('version', 1)}-{_task_digest(task)}"}
     for section, settings in config.items():
-        if section not in (TASK, "output") and isinstance(settings, dict):
+        if section != TASK and isinstance(settings, dict):
             flat |= {f"{section}.{key}": value for key, value in settings.items() if value != {}}
     return {**flat, SEED: config["seed"]}
 
@@ -188,9 +189,7 @@ def _differs(key: Key, flat: Sequence[dict[Key, Any]]) -> bool:
 
 
 def _task_digest(task: dict[str, Any]) -> str:
-    labels = [{key: value for key, value in label.items() if key != "title"} for label in task.get("labels", [])]
-    rest = {key: value for key, value in task.items() if key not in ("title", "golden", "labels")}
-    text = json.dumps([rest, labels], sort_keys=True, ensure_ascii=False)
+    text = json.dumps(task, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
