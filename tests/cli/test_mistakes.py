@@ -41,6 +41,14 @@ USAGE = {
         ["prompts", "SST-2", "model.name=a", "--model", "b"],
         "--model and model.name=... say the same",
     ),
+    "data said twice": (
+        ["run", "task=mr", "data.source=a", "--data", "b"],
+        "--data and data.source=... say the same",
+    ),
+    "template said twice": (
+        ["prompts", "mr", "prompt.template=a", "--template", "b"],
+        "--template and prompt.template=... say the same",
+    ),
     "split of nothing": (["prompts", "SST-2", "--split", "dev"], "--split is about data; give --data as well"),
     "seed of nothing": (["prompts", "SST-2", "--seed", "3"], "--seed is about data; give --data as well"),
     "part of an own task": (

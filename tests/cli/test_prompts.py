@@ -36,6 +36,16 @@ def test_a_template_can_be_tried_out(shell: Shell) -> None:
     assert "<bos>a fine film .⏎Good?" in shell("prompts", "SST-2", "--template", "*bos**sent_0*⏎Good?")[0]
 
 
+def test_a_named_task_stays_whatever_is_said_of_its_data_and_prompt(shell: Shell) -> None:
+    path = tiny.write_csv(Path("moods.csv"))
+    for named in ("mr", "task=mr"):
+        out, _ = shell("prompts", named, *own(path), "--k", 4)
+        assert out.startswith("mr, masked")
+        assert "' great'  1" in out
+    assert shell("prompts", *own(path), "--k", 4)[0].startswith("moods, masked")
+    assert "<cls>" in shell("prompts", "task=trec")[0]
+
+
 def test_with_data_the_examples_of_a_split_are_shown_with_their_label(shell: Shell, tiny_original: Path) -> None:
     out, _ = shell("prompts", "SST-2", "--data", tiny_original, "--k", 4, "--split", "dev", "-n", 2)
     assert out.count("<- label") == 2

@@ -111,6 +111,34 @@ def test_own_data_and_words_change_a_recipe(shell: Shell, tiny_masked_folder: Pa
     assert config["prompt"]["label_words"] == {"0": "bad", "1": "good"}
 
 
+@pytest.mark.parametrize("named", ["in the recipe", "beside it", "nowhere"])
+def test_all_options_of_own_data_change_a_task_that_is_named_and_make_one_where_none_is(
+    shell: Shell, tiny_masked_folder: Path, tiny_original: Path, named: str
+) -> None:
+    path = recipe(tiny_masked_folder, tiny_original)
+    if named != "in the recipe":
+        path.write_text(path.read_text().removeprefix('task = "SST-2"\n'))
+    moods = tiny.write_csv(Path("moods.csv"))
+    template = "*cls**sent_0*_So*mask*.*sep+*"
+    shell(
+        "run", path, *(["task=mr"] if named == "beside it" else []), "method.kind=zero-shot",
+        "--data", moods, "--text-columns", "review", "--label-column", "mood",
+        "--template", template, "--label-words", "0=bad,1=good",
+    )  # fmt: skip
+    (result,) = results()
+    config = result["config"]
+    assert config["data"]["source"] == "moods.csv"
+    if named == "nowhere":
+        assert config["task"]["name"] == "moods"
+        assert config["task"]["templates"]["inline"]["masked"] == template
+        assert config["prompt"]["template"] is None
+        return
+    assert config["task"]["name"] == ("SST-2" if named == "in the recipe" else "mr")
+    assert (config["data"]["text_columns"], config["data"]["label_column"]) == (["review"], "mood")
+    assert config["prompt"]["template"] == template
+    assert config["prompt"]["label_words"] == {"0": "bad", "1": "good"}
+
+
 def test_a_failed_run_exits_with_1_and_the_table_names_it(
     shell: Shell, tiny_masked_folder: Path, tiny_original: Path
 ) -> None:

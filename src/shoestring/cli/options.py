@@ -75,6 +75,11 @@ def recipe_and_overrides(recipe: str | None, overrides: Sequence[str] | None) ->
     return Path(recipe), rest
 
 
+def sets_task(overrides: Sequence[str]) -> bool:
+    """Return whether one of the overrides is `task=...`."""
+    return any(text.partition("=")[0].strip() == "task" for text in overrides)
+
+
 def refuse_both(option: str, given: object, key: str, overrides: Sequence[str]) -> None:
     """Refuse an option and an override that say the same thing.
 

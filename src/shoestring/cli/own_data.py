@@ -9,7 +9,15 @@ from typing import Any
 
 import typer
 
-from shoestring.cli.options import names
+from shoestring.cli.options import names, refuse_both
+
+_KEYS = {
+    "data": "data.source",
+    "text_columns": "data.text_columns",
+    "label_column": "data.label_column",
+    "template": "prompt.template",
+    "label_words": "prompt.label_words",
+}
 
 
 @dataclass(frozen=True)
@@ -30,28 +38,31 @@ class OwnData:
     def table(self, *, task: bool, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """Return the parts of a config that the options stand for.
 
-        With a task from elsewhere (a recipe, a name), they change its data and its prompt. Without one they have to
-        make a task, for which all but the label's column are needed.
+        With a task from elsewhere (a recipe, a name), they change its data and its prompt, however many are given.
+        Without one they have to make a task, for which all but the label's column are needed.
 
         Args:
             task: whether the task is known from elsewhere.
             overrides: what the command line sets beside.
 
         Raises:
-            typer.BadParameter: if they have to make a task and cannot, or `overrides` set parts of the task they make.
+            typer.BadParameter: if they have to make a task and cannot, or `overrides` set parts of the task they make,
+                or say the same as an option.
             ConfigError: if the task they make is wrong.
         """
-        whole = all((self.data, self.text_columns, self.template, self.label_words))
-        if whole:
+        for name, key in _KEYS.items():
+            refuse_both(f"--{name.replace('_', '-')}", getattr(self, name), key, overrides)
+        if not task and all((self.data, self.text_columns, self.template, self.label_words)):
             if parts := [text for text in overrides if text.startswith("task.")]:
                 raise typer.BadParameter(f"{parts[0]} cannot change a task of your own; use prompt.* or a task file")
             return {"task": self._task(), "data": {"source": self.data}}
         if not task:
             self._refuse()
-        data = {"source": self.data, "label_column": self.label_column}
-        data["text_columns"] = names(self.text_columns) if self.text_columns else None  # pyright: ignore[reportArgumentType]
-        prompt = {"template": self.template, "label_words": self._words()}
-        sections = {"data": data, "prompt": prompt}
+        columns = names(self.text_columns) if self.text_columns else None
+        sections: dict[str, dict[str, Any]] = {
+            "data": {"source": self.data, "text_columns": columns, "label_column": self.label_column},
+            "prompt": {"template": self.template, "label_words": self._words()},
+        }
         return {
             name: kept
             for name, section in sections.items()

@@ -80,9 +80,9 @@ def _preview(task: str | None, overrides: Sequence[str] | None, own: OwnData, gi
     ):
         options.refuse_both(option, value, key, keys)
     options.refuse_both("--k", given["data"]["k"], "data.k", keys)
-    if path is None and not own.given:
+    if path is None and not own.given and not options.sets_task(keys):
         raise typer.BadParameter("a task is needed, or --data and what belongs to it; see shoestring prompts --help")
-    table = _merged(own.table(task=path is not None, overrides=keys), _given(given))
+    table = _merged(own.table(task=path is not None or options.sets_task(keys), overrides=keys), _given(given))
     if path is not None and is_recipe(path):
         return Preview.of_recipe(path, keys, table)
     if path is not None:

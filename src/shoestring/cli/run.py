@@ -66,9 +66,10 @@ def _configs(
         options.refuse_both(option, given, key, keys)
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
     from shoestring.cli import screen
+    from shoestring.config import load_toml
     from shoestring.runs.config import load_config
 
-    named = path is not None or any(key.partition("=")[0].strip() == "task" for key in keys)
+    named = options.sets_task(keys) or (path is not None and (not own.given or "task" in load_toml(path)))
     table: dict[str, Any] = own.table(task=named, overrides=keys)
     if out is not None:
         table["output"] = {"folder": out}
