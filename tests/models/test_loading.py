@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 import tiny
 from shoestring.errors import ModelError
-from shoestring.models.loading import fingerprint, load_model, pick_device
+from shoestring.models.loading import fingerprint, is_still, load_model, load_tokenizer, pick_device
 from shoestring.models.settings import CausalModel, HeadModel, MaskedModel
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -149,6 +150,54 @@ def test_a_change_in_a_model_file_changes_its_fingerprint(size: int, place: int,
     content[place] = 1
     (tmp_path / "model.safetensors").write_bytes(content)
     assert fingerprint(settings) != before
+
+
+def test_only_files_that_change_what_a_model_does_are_in_its_fingerprint(tmp_path: Path) -> None:
+    settings = MaskedModel(name=str(tmp_path))
+    seen = {fingerprint(settings)}
+    counted = ("pytorch_model.bin", "config.json", "tokenizer.json", "spiece.model", "merges.txt")
+    for count, name in enumerate(counted, start=2):
+        (tmp_path / name).write_text("{}")
+        seen.add(fingerprint(settings))
+        assert len(seen) == count
+    for name in ("README.md", ".gitattributes", "notes.rst"):
+        (tmp_path / name).write_text("read me")
+    (tmp_path / "more.json").mkdir()
+    assert fingerprint(settings) in seen
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache on a machine that has loaded `org/tiny` at one commit."""
+    folder = tmp_path / "models--org--tiny"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    tiny.save(tiny.build_model("roberta", "masked"), tiny.bpe_tokenizer(), folder / "snapshots" / ("a" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return folder
+
+
+def test_a_hub_id_is_told_by_the_commit_of_its_copy_here(hub: Path) -> None:
+    settings = MaskedModel(name="org/tiny", revision="main")
+    loaded = load_model(settings, labels=2, seed=0)
+    assert loaded.fingerprint == fingerprint(settings) == f"org/tiny@{'a' * 40}"
+    assert is_still(settings, loaded.fingerprint)
+    (hub / "refs" / "main").write_text("b" * 40)
+    (hub / "snapshots" / ("a" * 40)).rename(hub / "snapshots" / ("b" * 40))
+    assert not is_still(settings, loaded.fingerprint)
+    shutil.rmtree(hub)
+    assert is_still(settings, loaded.fingerprint)
+    assert not is_still(settings, "0123456789abcdef")  # that of a folder which is gone
+    assert not is_still(settings, None)
+
+
+def test_a_tokenizer_that_is_loaded_already_is_not_loaded_again(
+    tiny_masked_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = MaskedModel(name=str(tiny_masked_folder))
+    tokenizer = load_tokenizer(settings)
+    monkeypatch.setattr("shoestring.models.loading.load_tokenizer", None)
+    assert load_model(settings, labels=2, seed=0, tokenizer=tokenizer).tokenizer is tokenizer
 
 
 def test_a_hub_id_is_told_by_its_revision() -> None:

@@ -22,15 +22,18 @@ _CLASSES = {
     "head": "AutoModelForSequenceClassification",
 }
 _SAMPLE = 1 << 20
+# Files whose change changes what a model does.
+_COUNTED = {".safetensors", ".bin", ".json", ".model", ".txt"}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode on its device, its tokenizer, and where it came from."""
+    """A model in eval mode on its device, its tokenizer, where it came from, and the fingerprint it had then."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     settings: ModelSettings
+    fingerprint: str
 
     @property
     def device(self) -> torch.device:
@@ -95,13 +98,16 @@ def load_longest_input(settings: ModelSettings) -> int | None:
         raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {_first_line(error)}") from error
 
 
-def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedModel:
+def load_model(
+    settings: ModelSettings, *, labels: int, seed: int, tokenizer: PreTrainedTokenizerBase | None = None
+) -> LoadedModel:
     """Load model and tokenizer, in eval mode, on the chosen device, without touching the global random state.
 
     Args:
         settings: family, name, precision, device.
         labels: number of outputs of a classification head (1 for regression); used by `kind="head"` only.
         seed: weights that the folder does not hold (a new head) are drawn from the stream (seed, "new weights").
+        tokenizer: the model's tokenizer, where it is loaded already.
 
     Raises:
         ModelError: unknown folder or id, wrong architecture, unknown or unavailable device, missing weights.
@@ -109,7 +115,7 @@ def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedMode
     import torch
     import transformers
 
-    tokenizer = load_tokenizer(settings)
+    tokenizer = load_tokenizer(settings) if tokenizer is None else tokenizer
     device = pick_device(settings.device)
     arguments: dict[str, Any] = {"revision": settings.revision or "main", "dtype": getattr(torch, settings.dtype)}
     if settings.attention != "auto":
@@ -133,7 +139,7 @@ def load_model(settings: ModelSettings, *, labels: int, seed: int) -> LoadedMode
         model.config.pad_token_id = None
     if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return LoadedModel(model.to(device).eval(), tokenizer, settings)
+    return LoadedModel(model.to(device).eval(), tokenizer, settings, fingerprint(settings))
 
 
 def pick_device(name: str) -> torch.device:
@@ -160,16 +166,17 @@ def pick_device(name: str) -> torch.device:
 
 
 def fingerprint(settings: ModelSettings) -> str:
-    """Return a short digest of the weights' files, to notice that a folder changed under a finished run.
+    """Return a short digest of the files of a model folder, or a hub id with the commit of its copy on this machine.
 
-    A hub id is told by id and revision. Of each file of a folder, size and first and last MiB are read: a change of
-    weights changes the checksum of some sampled tensor bytes in practice, and 100 GB need not be read.
+    Weights, configs and tokenizer files count, a README does not. Of each file, size and first and last MiB are read: a
+    change of weights changes some sampled tensor bytes in practice, and 100 GB need not be read. A hub id without a
+    copy here is told by its revision.
     """
     folder = Path(settings.name)
     if not folder.is_dir():
-        return f"{settings.name}@{settings.revision or 'main'}"
+        return f"{settings.name}@{_commit_here(settings) or settings.revision or 'main'}"
     sha = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _COUNTED and path.is_file()):
         size = path.stat().st_size
         sha.update(f"{path.name}:{size}".encode())
         with path.open("rb") as file:
@@ -177,6 +184,29 @@ def fingerprint(settings: ModelSettings) -> str:
             file.seek(max(_SAMPLE, size - _SAMPLE))
             sha.update(file.read(_SAMPLE))
     return sha.hexdigest()[:16]
+
+
+def is_still(settings: ModelSettings, known: str | None) -> bool:
+    """Return whether a model is what it was when `known` was its fingerprint.
+
+    A hub id without a copy here is taken to be: nothing on this machine says otherwise.
+    """
+    if known == fingerprint(settings):
+        return True
+    gone = not Path(settings.name).is_dir() and _commit_here(settings) is None
+    return gone and known is not None and known.startswith(f"{settings.name}@")
+
+
+def _commit_here(settings: ModelSettings) -> str | None:
+    """Return the commit of the copy of a hub id in the hub's cache on this machine, without asking the hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(settings.name, "config.json", revision=settings.revision or "main")
+    except HFValidationError:
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _check_name(settings: ModelSettings) -> None:
