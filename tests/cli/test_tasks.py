@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
 from cli.conftest import Shell
+from shoestring.cli import screen
 from shoestring.tasks.load import task_names
 
 TASK = """
@@ -28,6 +32,23 @@ def test_list_gives_one_line_a_task_when_piped(shell: Shell) -> None:
     out, err = shell("tasks", "list")
     assert err == ""
     assert [line.split("\t")[0] for line in out.splitlines()] == list(task_names())
+
+
+def wide(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    def terminal() -> Console:
+        return Console(highlight=False, markup=False, force_terminal=True, color_system=None, width=columns)
+
+    monkeypatch.setattr(screen, "out", terminal)
+
+
+def test_list_and_show_fit_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide(monkeypatch, 80)
+    lines = shell("tasks", "list")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    (sst2,) = (line for line in lines if "SST-2" in line)
+    assert all(part in sst2 for part in ("Is the movie review positive or negative?", "terrible great", "accuracy"))
+    lines = shell("tasks", "show", "MNLI")[0].splitlines()
+    assert "".ljust(14) + "test-mismatched from validation_mismatched" in [line.rstrip() for line in lines]
 
 
 def test_list_gives_json(shell: Shell) -> None:

@@ -46,9 +46,19 @@ def print_task(task: Task) -> None:
 
 
 def _line(head: str, text: Text) -> None:
+    """Print a line of head and text; on a terminal, what does not fit goes on under the text."""
+    from rich.table import Table
     from rich.text import Text
 
-    screen.out().print(Text.assemble((f"  {head:<{WIDTH}}", "dim"), text))
+    console = screen.out()
+    if not console.is_terminal:
+        console.print(Text.assemble(f"  {head:<{WIDTH}}", text))
+        return
+    grid = Table.grid()
+    grid.add_column(width=WIDTH + 2)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(f"  {head}", "dim"), text)
+    console.print(grid)
 
 
 def _limits(task: Task) -> Iterator[str]:

@@ -38,12 +38,12 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         for row in map(_row, found):
             typer.echo("\t".join([row["name"], row["kind"], ",".join(row["labels"]), row["metric"], row["title"]]))
         return
-    shown = Table(box=box.SIMPLE_HEAD)
-    for head in ("name", "kind", "labels", "metric", "title"):
-        shown.add_column(head, no_wrap=head in ("name", "metric"))
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head, most in (("name", None), ("title", None), ("label words", 17), ("metric", None)):
+        shown.add_column(head, no_wrap=head in ("name", "metric"), max_width=most)
     for task in found:
-        words = " ".join(label.word for label in task.labels)
-        shown.add_row(Text(task.name, "bold"), task.kind, Text(words), task.metric, Text(task.title))
+        title, words = task.title.partition(" (")[0], " ".join(label.word for label in task.labels)
+        shown.add_row(Text(task.name, "bold"), Text(title), Text(words, "green"), task.metric)
     console.print(shown)
 
 
