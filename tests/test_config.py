@@ -77,7 +77,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "shape.colour",
         "got 'bleu'; did you mean 'blue'? Allowed: blue, red",
     ),
-    "not a number": ({"inner": {"depth": "deep"}}, "inner.depth", "got 'deep': input should be a valid integer"),
+    "not a number": ({"inner": {"depth": "deep"}}, "inner.depth", "got 'deep': should be a whole number"),
     "not positive": (
         {"shape": {"kind": "circle", "radius": 0}},
         "shape.radius",
@@ -89,14 +89,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "shape.side",
         "got inf: input should be a finite number",
     ),
-    "element": ({"inner": {"names": ["a", 1]}}, "inner.names.2", "got 1: input should be a valid string"),
+    "element": ({"inner": {"names": ["a", 1]}}, "inner.names.2", "got 1: should be a text, in quotes"),
     "key of an element": (
         {"several": [{}, {"dept": 1}]},
         "several.2.dept",
         "unknown key; did you mean 'depth'? Allowed: depth, names, table",
     ),
-    "value of a table": ({"inner": {"table": {"a": "x"}}}, "inner.table.a", "got 'x': input should be a valid integer"),
-    "not a table": ({"inner": 3}, "inner", "got 3: input should be a valid dictionary or instance of Inner"),
+    "value of a table": ({"inner": {"table": {"a": "x"}}}, "inner.table.a", "got 'x': should be a whole number"),
+    "not a table": ({"inner": 3}, "inner", 'got 3: should be a table, such as {a = "b"}'),
+    "not a list": ({"inner": {"names": "a"}}, "inner.names", """got 'a': should be a list, such as ["a", "b"]"""),
+    "not whole": ({"inner": {"depth": 1.5}}, "inner.depth", "got 1.5: should be a whole number"),
     "own rule": ({"name": "forbidden"}, "", "name is forbidden; choose another"),
 }
 
@@ -173,7 +175,7 @@ def test_toml_files_are_read_and_their_faults_named(tmp_path: Path) -> None:
         load_toml(path)
     with pytest.raises(ConfigError, match=r"there is no such file; did you mean 'recipe\.toml'"):
         load_toml(tmp_path / "recipes.toml")
-    with pytest.raises(ConfigError, match=r"cannot be read: .*Is a directory"):
+    with pytest.raises(ConfigError, match=r"is a folder, where a TOML file is meant; it holds recipe\.toml$"):
         load_toml(tmp_path)
 
 

@@ -64,6 +64,10 @@ def load_toml(path: Path) -> Table:
     except FileNotFoundError:
         near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(str(path), [Problem("", f"there is no such file{suggest(path.name, near)}")]) from None
+    except IsADirectoryError:
+        inside = ", ".join(sorted(entry.name for entry in path.glob("*.toml"))[:8])
+        holds = f"; it holds {inside}" if inside else ""
+        raise ConfigError(str(path), [Problem("", f"is a folder, where a TOML file is meant{holds}")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [Problem("", f"cannot be read: {error}")]) from None
     except tomllib.TOMLDecodeError as error:
@@ -167,6 +171,25 @@ def _copy(table: Mapping[str, Any]) -> Table:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()}
 
 
+# What pydantic says in the words of Python, in those of TOML.
+_WHOLE, _LIST, _TABLE = "a whole number", 'a list, such as ["a", "b"]', 'a table, such as {a = "b"}'
+_PLAIN = {
+    "int_parsing": _WHOLE,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text, in quotes",
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+    "dict_type": _TABLE,
+    "model_type": _TABLE,
+    "model_attributes_type": _TABLE,
+}
+
+
 def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:  # noqa: PLR0911 - one return a kind of error
     where, owner = _locate(settings, detail["loc"])
     context = detail.get("ctx", {})
@@ -188,6 +211,8 @@ def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:  # noqa
             return Problem(where, f"got {given!r}{suggest(str(given), allowed)}")
         case "value_error":
             return Problem(where, str(context.get("error", detail["msg"])))
+        case kind if kind in _PLAIN:
+            return Problem(where, f"got {given!r}: should be {_PLAIN[kind]}")
         case _:
             return Problem(where, f"got {given!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}")
 
