@@ -42,3 +42,8 @@ def test_layout_options_reach_the_table(shell: Shell, runs: Path) -> None:
 
 def test_an_unknown_key_names_the_nearest(shell: Shell, runs: Path) -> None:
     assert "unknown key 'modle'; did you mean 'model'" in shell.error("table", runs, "--by", "modle")
+
+
+def test_without_a_finished_run_those_that_have_not_ended_are_named(shell: Shell, runs: Path) -> None:
+    error = shell.error("table", runs / "unfinished")
+    assert "there is no finished run to make a table of\n1 run has not ended (still running, or killed): " in error

@@ -48,13 +48,19 @@ def table(  # noqa: PLR0913 - typer reads the options from here
 
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
+    from shoestring.errors import RunFolderError
     from shoestring.runs.collect import read_records
     from shoestring.runs.formats import FORMATS as formats
     from shoestring.runs.table import Layout, tabulate
 
     found = read_records(runs)
     layout = Layout(options.names(by or ""), columns, metric, wanted, every_trial=every, costs=costs)
-    made = tabulate(found.records, layout)
+    try:
+        made = tabulate(found.records, layout)
+    except RunFolderError as error:
+        if found.note is not None:
+            error.add_note(found.note)
+        raise
     if found.note is not None:
         made = replace(made, notes=(*made.notes, found.note))
     if format_ == "text":
