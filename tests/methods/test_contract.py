@@ -33,7 +33,7 @@ def traces(model: torch.nn.Module) -> dict[str, Any]:
 def fit(subject: PromptedModel, name: str, folder: Path) -> Any:
     prompts, dev = tiny.encoded(subject, 8), tiny.encoded(subject, 8, seed=6)
     return tiny.short(name).fit(
-        Given(subject, prompts, dev, 13, folder, lambda line: None, Silent(), tiny.Unmeasured())
+        Given(subject, prompts, dev, 13, folder, lambda line: None, Silent(), tiny.Unmeasured(), 32)
     )
 
 

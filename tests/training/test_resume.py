@@ -17,7 +17,8 @@ from shoestring.methods.catalog.adam import Adam
 from shoestring.methods.catalog.mezo import MeZO
 from shoestring.methods.catalog.sgd import SGD
 from shoestring.models.prompted import PromptedModel
-from shoestring.training.fit import Fitted, last_checkpoint, step_of, train
+from shoestring.training.checkpoints import Fitted, last_checkpoint, step_of
+from shoestring.training.fit import train
 from shoestring.training.trainer import PromptTrainer
 from shoestring.tuning.catalog.bitfit import BitFit
 from shoestring.tuning.catalog.full import Full
@@ -64,6 +65,8 @@ CASES: dict[str, tuple[Settings, Any, int]] = {
     "adam": (Adam(**SHORT, select="last"), Full(), 15),
     "adam, best": (Adam(**SHORT, warmup_steps=3, select="loss"), Full(), 15),
     "adam, lora": (Adam(**SHORT, schedule="cosine"), LoRA(r=2, dropout=0.1), 15),
+    "mezo, impatient": (MeZO(**SHORT | {"steps": 60}, patience=3), Full(), 11),
+    "adam, impatient": (Adam(**SHORT | {"steps": 60}, patience=2, select="loss"), Full(), 6),
     "sgd": (SGD(**SHORT, momentum=0.9, select="last"), BitFit(), 15),
 }
 
@@ -132,7 +135,7 @@ def test_a_half_written_checkpoint_is_removed_and_the_one_before_taken(tmp_path:
     fitted, weights, _ = fit(subject_of(Full()), tmp_path / "parts", settings)
     assert fitted.resumed_from == 4
     assert tiny.equal(weights, wanted)
-    assert all((path / "shoestring.json").is_file() for path in (tmp_path / "parts").iterdir())
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["checkpoint-20", "trained.json"]
 
 
 def test_a_folder_that_was_moved_in_between_still_gives_its_best_checkpoint(
@@ -153,3 +156,38 @@ def test_a_folder_that_was_moved_in_between_still_gives_its_best_checkpoint(
 def test_there_is_no_checkpoint_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) is None
     assert last_checkpoint(tmp_path / "none") is None
+
+
+def _no_training(*_: Any, **__: Any) -> Any:
+    raise AssertionError("it trains again")
+
+
+@pytest.mark.parametrize("select", ["metric", "loss", "last"])
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "interrupted before the note"])
+def test_a_training_that_had_come_to_its_end_is_not_made_again(select: str, noted: bool, tmp_path: Path) -> None:
+    """Ten steps of four examples do not fill the last epoch; whoever went on would make an eleventh step."""
+    settings = Adam(steps=10, batch_size=4, lr=1e-2, eval_every=4, log_every=1, select=select)  # pyright: ignore[reportArgumentType]
+    first = subject_of(Full())
+    if noted:
+        fitted, wanted, _ = fit(first, tmp_path, settings)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            # The process is gone before the Trainer can remove all checkpoints but the best one.
+            patch.setattr(PromptTrainer, "_finalize_training", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                fit(first, tmp_path, settings)
+        fitted, wanted, _ = fit(subject_of(Full()), tmp_path / "whole", settings)
+    second = subject_of(Full())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptTrainer, "train", _no_training)
+        again, weights, lines = fit(second, tmp_path, settings)
+    assert (again.steps, again.selected_step) == (10, fitted.selected_step)
+    assert tiny.equal(weights, wanted)
+    assert second.passes == first.passes
+    assert lines == []
+
+
+def test_the_last_checkpoint_is_kept_where_the_last_weights_are_asked_for(tmp_path: Path) -> None:
+    settings = Adam(steps=10, batch_size=4, lr=1e-2, eval_every=4, select="last")
+    fit(subject_of(Full()), tmp_path, settings)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-10"]

@@ -15,7 +15,8 @@ from shoestring.errors import NonFiniteLossError
 from shoestring.methods.catalog.adam import Adam
 from shoestring.methods.catalog.mezo import MeZO
 from shoestring.methods.catalog.sgd import SGD
-from shoestring.training.fit import Fitted, last_checkpoint, train
+from shoestring.training.checkpoints import Fitted, last_checkpoint
+from shoestring.training.fit import train
 from shoestring.training.objectives.cross_entropy import CrossEntropy
 from shoestring.training.settings import TrainSettings
 
@@ -46,9 +47,12 @@ def test_the_selected_weights_are_those_of_the_first_best_evaluation(
     assert (fitted.steps, fitted.selected_step) == (10, 2 * (place + 1))
 
 
-@pytest.mark.parametrize(
-    ("select", "patience", "steps"), [("metric", 2, 8), ("loss", 2, 10), ("metric", 1, 6), ("last", 1, 6)]
-)
+def test_patience_without_anything_to_wait_for_is_refused() -> None:
+    with pytest.raises(ValueError, match='patience waits for something better, and select="last" compares nothing'):
+        MeZO(select="last", patience=2)
+
+
+@pytest.mark.parametrize(("select", "patience", "steps"), [("metric", 2, 8), ("loss", 2, 10), ("metric", 1, 6)])
 def test_training_stops_after_so_many_evaluations_without_a_better_one(
     select: Any, patience: int, steps: int, script_dev: Script, tmp_path: Path
 ) -> None:

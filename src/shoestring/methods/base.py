@@ -31,6 +31,7 @@ class Given:
     log: Callable[[dict[str, float | int | str]], None]
     progress: Progress
     memory: PeakMemory
+    eval_batch_size: int
 
 
 class Predictor(Protocol):

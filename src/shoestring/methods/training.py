@@ -21,7 +21,9 @@ class TrainingMethod(TrainSettings):
         from shoestring.training.fit import train
         from shoestring.training.trainer import Job
 
-        job = Job(given.subject, given.train, given.dev, self, given.seed, given.folder, given.memory)
+        job = Job(
+            given.subject, given.train, given.dev, self, given.seed, given.folder, given.memory, given.eval_batch_size
+        )
         fitted = train(job, log=given.log, progress=given.progress)
         facts = {"steps": fitted.steps, "selected_step": fitted.selected_step, "resumed_from": fitted.resumed_from}
         return Outcome(given.subject, fitted.seconds, facts)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from shoestring.memory import PeakMemory
 from shoestring.models.prompted import Passes
 from shoestring.progress import Bar
+from shoestring.training.checkpoints import read_meter, write_meter
 
 LogLine = dict[str, float | int | str]
 
@@ -52,28 +51,25 @@ class Report(TrainerCallback):
 
 
 class Meter(TrainerCallback):
-    """Measures a training: passes and seconds, also across interruptions, and the memory of its steps.
-
-    Each checkpoint gets a file of them, written after everything else, so the file also marks a checkpoint as whole.
-    """
-
-    file = "shoestring.json"
+    """Measures a training: passes and seconds, also across interruptions, and the memory of its steps."""
 
     def __init__(self, passes: Passes, memory: PeakMemory, checkpoint: Path | None) -> None:
         self._passes, self._memory = passes, memory
         self._lap = ExitStack()
         self._before = 0.0
         if checkpoint is not None:
-            saved = json.loads((checkpoint / self.file).read_text(encoding="utf-8"))
-            self._before = saved.pop("seconds")
-            for name, value in saved.items():
-                setattr(passes, name, value)
+            saved, self._before = read_meter(checkpoint)
+            vars(passes).update(vars(saved))
         self._start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before interruptions included."""
         return self._before + time.perf_counter() - self._start
+
+    def write(self, checkpoint: Path) -> None:
+        """Note passes and seconds in a checkpoint."""
+        write_meter(checkpoint, self._passes, self.seconds)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to watch memory: steps count, evaluations on dev and checkpoints do not."""
@@ -84,10 +80,8 @@ class Meter(TrainerCallback):
         self._lap.close()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the file into the checkpoint just saved."""
+        """Forget what the checkpoint took."""
         self._memory.release()
-        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
-        (folder / self.file).write_text(json.dumps({**asdict(self._passes), "seconds": self.seconds}), encoding="utf-8")
 
 
 _NAMES = {"learning_rate": "lr"}

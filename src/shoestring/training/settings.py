@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from shoestring.config import Settings
 
@@ -47,13 +47,21 @@ class TrainSettings(Settings):
     select: Literal["metric", "loss", "last"] = "metric"
     """The weights kept: best dev metric (the first of equals), lowest dev loss, or the last ones."""
     patience: PositiveInt | None = None
-    """Stop after so many evaluations without a better one; by default train to the end."""
+    """Stop after so many evaluations without a better one; by default train to the end. Not with `select = "last"`."""
     log_every: PositiveInt = 10
     """Steps between lines in metrics.jsonl."""
 
     @abstractmethod
     def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build the optimizer over the weights of `model` that require gradients."""
+
+    @model_validator(mode="after")
+    def _patience_has_an_aim(self) -> Self:
+        if self.patience is not None and self.select == "last":
+            raise ValueError(
+                'patience waits for something better, and select="last" compares nothing; drop one of them'
+            )
+        return self
 
     @property
     def evaluations(self) -> int:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from shoestring.errors import NonFiniteLossError, NonFiniteScoreError
+from shoestring.errors import NonFiniteLossError, NonFiniteScoreError, OptimizerError
+from shoestring.files import saving
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.evaluation import evaluate
@@ -20,9 +21,10 @@ from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.seeds import MASK_32, derive
 from shoestring.tasks.metrics import METRICS
+from shoestring.training.callbacks import Meter
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
-from shoestring.zeroth.mezo import MeZO
+from shoestring.zeroth.base import ZerothOrder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,17 +43,21 @@ class Job:
     seed: int
     folder: Path
     memory: PeakMemory
+    eval_batch_size: int = 64
 
 
 class PromptTrainer(Trainer):
-    """Trains a prompted model with gradients; only documented hooks of the Trainer are overridden.
+    """Trains a prompted model with gradients, in the Trainer's own loop.
+
+    Two private names of the Trainer are used, `_get_grad_norm` for what is logged and `_save_checkpoint` to name a disk
+    that refuses; everything else overridden is documented.
 
     Differs from the stock Trainer: the loss is always the mean over the micro-batches of a step. Stock, RoBERTa, BERT
     and T5 losses are multiplied by the number of accumulation steps (huggingface/transformers issue 47688).
     """
 
-    def __init__(self, job: Job, callbacks: list[TrainerCallback]) -> None:
-        self.job = job
+    def __init__(self, job: Job, meter: Meter, callbacks: list[TrainerCallback]) -> None:
+        self.job, self.meter = job, meter
         task = job.subject.task
         self.objective = OBJECTIVES.get(job.settings.objective or default_objective(task.kind))
         self.dev_subject = replace(job.subject, passes=Passes())
@@ -61,7 +67,7 @@ class PromptTrainer(Trainer):
             data_collator=self.collate,
             train_dataset=range(len(job.train)),  # pyright: ignore[reportArgumentType] - indices are all it needs
             eval_dataset=range(len(job.dev)),  # pyright: ignore[reportArgumentType]
-            callbacks=callbacks,
+            callbacks=[*callbacks, meter, *early_stopping(job.settings)],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
@@ -123,6 +129,15 @@ class PromptTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights, and beside them what they cost."""
+        super().save_model(output_dir, _internal_call)
+        self.meter.write(Path(output_dir or self.args.output_dir or "."))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with saving(self.job.folder):
+            super()._save_checkpoint(model, trial)
+
 
 class ZerothTrainer(PromptTrainer):
     """Trains with forward passes only: a step is *estimate* (here) and *apply* (`optimizer.step()`, in the loop).
@@ -131,17 +146,48 @@ class ZerothTrainer(PromptTrainer):
     gradient is formed: it is exact.
     """
 
-    def __init__(self, job: Job, callbacks: list[TrainerCallback]) -> None:
+    def __init__(self, job: Job, meter: Meter, callbacks: list[TrainerCallback]) -> None:
         self._micro: list[dict[str, Any]] = []
-        self._zeroth: MeZO | None = None
-        super().__init__(job, callbacks)
+        self._zeroth: ZerothOrder | None = None
+        super().__init__(job, meter, callbacks)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Build the optimizer, and keep it unwrapped: accelerate's wrapper would swallow the loss."""
+        """Build the optimizer, and keep it unwrapped: accelerate's wrapper would swallow the loss.
+
+        Raises:
+            OptimizerError: if it is no zeroth-order optimizer.
+        """
         optimizer = super().create_optimizer(model)
-        if isinstance(optimizer, MeZO):
+        if self._zeroth is None:
+            if not isinstance(optimizer, ZerothOrder):
+                raise OptimizerError(
+                    f"{type(optimizer).__name__} is no ZerothOrder optimizer, yet needs no backward pass"
+                )
             self._zeroth = optimizer
         return optimizer
+
+    def evaluate(
+        self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the task's metrics on dev, with every update applied."""
+        self.zeroth.finalize()
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights, with every update applied."""
+        self.zeroth.finalize()
+        super().save_model(output_dir, _internal_call)
+
+    @property
+    def zeroth(self) -> ZerothOrder:
+        """The optimizer, unwrapped.
+
+        Raises:
+            OptimizerError: before there is one.
+        """
+        if self._zeroth is None:
+            raise OptimizerError("the optimizer of this training has not been made yet")
+        return self._zeroth
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -149,14 +195,14 @@ class ZerothTrainer(PromptTrainer):
         """Collect a micro-batch; on the last one of a step estimate the projected gradient over all of them."""
         model.eval()
         self._micro.append(self._prepare_inputs(inputs))
-        if not self.accelerator.sync_gradients or self._zeroth is None:
+        if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         micro, self._micro = self._micro, []
 
         def closure() -> Tensor:
             return torch.stack([self.compute_loss(model, batch).detach() for batch in micro]).mean()
 
-        return self._zeroth.estimate(closure).to(self.args.device)
+        return self.zeroth.estimate(closure).to(self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, calling the number in the place of the gradient's norm what it is."""
@@ -165,7 +211,7 @@ class ZerothTrainer(PromptTrainer):
         super().log(logs, start_time)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float:
-        grads = self._zeroth.last_projected_grads if self._zeroth is not None else ()
+        grads = self.zeroth.last_projected_grads
         return sum(abs(grad) for grad in grads) / max(1, len(grads))
 
 
@@ -178,7 +224,7 @@ def training_arguments(job: Job) -> TrainingArguments:
         output_dir=str(job.folder),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=max(32, settings.batch_size),
+        per_device_eval_batch_size=job.eval_batch_size,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.lr,
         lr_scheduler_type=settings.schedule if settings.warmup_steps == 0 else _WITH_WARMUP[settings.schedule],
@@ -193,8 +239,9 @@ def training_arguments(job: Job) -> TrainingArguments:
         save_steps=every,
         save_total_limit=1,
         load_best_model_at_end=settings.select != "last",
-        metric_for_best_model="loss" if settings.select == "loss" else job.subject.task.metric,
-        greater_is_better=metric.higher_is_better if settings.select != "loss" else False,
+        metric_for_best_model=_SELECTED.get(settings.select, job.subject.task.metric),
+        greater_is_better=settings.select == "metric" and metric.higher_is_better,
+        restore_callback_states_from_checkpoint=True,
         seed=derive(job.seed, "training") & MASK_32,
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type == "cuda",
@@ -207,4 +254,11 @@ def training_arguments(job: Job) -> TrainingArguments:
     return arguments
 
 
+def early_stopping(settings: TrainSettings) -> list[TrainerCallback]:
+    """Return the callback that stops after `patience` evaluations without a better one, where that is asked for."""
+    return [] if settings.patience is None else [EarlyStoppingCallback(early_stopping_patience=settings.patience)]
+
+
+# What the Trainer compares checkpoints by: nothing, where the last is kept; else it would keep the best one instead.
+_SELECTED: dict[str, str | None] = {"loss": "loss", "last": None}
 _WITH_WARMUP = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
