@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Pretrain tiny models on a small made-up language, then compare zero-shot, MeZO and Adam on three tasks.
 
-    Nothing is downloaded. What is done is kept, so that a second demo only prints the table.
+    Nothing is downloaded. What is done is kept: a second demo only prints the table.
     """
     from shoestring.cli import screen
 
@@ -39,3 +39,4 @@ def demo(
     with screen.progress() as progress:
         records = run_demo(out, force=force, progress=progress)
     print_table(tabulate(records))
+    screen.err().print(f"the runs are in {out}; shoestring demo --export playground gives you models and data to try")
