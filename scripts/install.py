@@ -1,7 +1,7 @@
 """Build the environment that `make` uses: a virtual environment with pinned packages.
 
-A torch that the chosen Python already has (a CUDA build, say) is used, not replaced: the environment then sees the
-packages of that Python, and the pin of torch is dropped. Everything else is pinned by constraints.txt.
+A torch that the chosen Python already has (a CUDA build, say) is used, not replaced: the environment is made to see it,
+and the pin of torch is dropped once it does. Everything else is pinned by constraints.txt.
 """
 
 from __future__ import annotations
@@ -11,9 +11,19 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_TORCH = (2, 6)
+TOOLS = ("ruff", "basedpyright")
+_PROBE = "import importlib.metadata as m; d = m.distribution('torch'); print(d.version, d.locate_file(''), sep='\\t')"
+
+
+class Torch(NamedTuple):
+    """An installed torch: its version, and the folder of packages it lies in."""
+
+    version: str
+    folder: Path
 
 
 def main(folder: str) -> int:
@@ -23,15 +33,18 @@ def main(folder: str) -> int:
             f"shoestring needs Python 3.11 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.11\n"
         )
         return 1
-    own_torch = installed_torch()
+    there = find_torch(sys.executable)
     target = Path(folder)
     python = target / "bin" / "python"
     if not python.exists():
-        venv.EnvBuilder(with_pip=True, system_site_packages=own_torch is not None).create(target)
+        create(target, there)
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    if own_torch is not None:
-        sys.stdout.write(f"using the torch {own_torch} that {sys.executable} already has\n")
-        pins = [pin for pin in pins if not pin.startswith("torch==")]
+    torch = lent(find_torch(python), target, Path(sys.prefix))
+    if torch is not None:
+        sys.stdout.write(f"using the torch {torch.version} in {torch.folder}\n")
+        pins = without_torch(pins)
+    elif there is not None:
+        sys.stdout.write(f"{folder} was made without the torch of {sys.executable}; delete {folder} to use that\n")
     constraints = target / "constraints.txt"
     constraints.write_text("\n".join(pins) + "\n")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
@@ -40,15 +53,60 @@ def main(folder: str) -> int:
     for packages in (torch_pin, ["--editable", f"{ROOT}[dev]"]):
         if packages:
             subprocess.run([*pip, *packages], check=True)
+    if missing := missing_tools(target):
+        subprocess.run([*pip, "--ignore-installed", "--no-deps", *missing], check=True)
     return 0
 
 
-def installed_torch() -> str | None:
-    """Return the version of the torch that this Python can import, if it is new enough."""
-    probe = "import importlib.metadata as m; print(m.version('torch'))"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False).stdout.strip()
-    numbers = re.match(r"(\d+)\.(\d+)", found)
-    return found if numbers and tuple(map(int, numbers.groups())) >= OLDEST_TORCH else None
+def find_torch(python: str | Path) -> Torch | None:
+    """Return the torch that a Python sees, if it is new enough; it is not imported."""
+    done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, check=False)
+    version, _, folder = done.stdout.strip().partition("\t")
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if not numbers or tuple(map(int, numbers.groups())) < OLDEST_TORCH:
+        return None
+    return Torch(version, Path(folder))
+
+
+def create(target: Path, torch: Torch | None, *, with_pip: bool = True) -> None:
+    """Create the environment, so that it sees `torch`."""
+    shown = [] if torch is None else folders_to_show(torch, Path(sys.prefix), Path(sys.base_prefix))
+    venv.EnvBuilder(with_pip=with_pip, system_site_packages=torch is not None and not shown).create(target)
+    for packages in target.glob("lib/python*/site-packages"):
+        if shown:
+            (packages / "lent.pth").write_text("".join(f"{folder}\n" for folder in shown))
+
+
+def folders_to_show(torch: Torch, prefix: Path, base_prefix: Path) -> list[Path]:
+    """Return the folders that a new environment has to be shown by name.
+
+    A virtual environment made by another sees the packages of the Python beneath both, but none of the other's own.
+    """
+    return [torch.folder] if prefix != base_prefix and _within(torch.folder, prefix) else []
+
+
+def lent(torch: Torch | None, target: Path, prefix: Path) -> Torch | None:
+    """Return the torch that the environment `target` sees, unless an earlier call of this script put it there.
+
+    Where `target` is the very environment that runs this script (`make VENV=$VIRTUAL_ENV`), its torch is the user's.
+    """
+    if torch is None or (_within(torch.folder, target) and not _within(prefix, target)):
+        return None
+    return torch
+
+
+def missing_tools(target: Path) -> list[str]:
+    """Return the tools that make calls by their path but that pip left out, having seen them elsewhere."""
+    return [tool for tool in TOOLS if not (target / "bin" / tool).exists()]
+
+
+def without_torch(pins: list[str]) -> list[str]:
+    """Return the pins but for that of torch."""
+    return [pin for pin in pins if not pin.startswith("torch==")]
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 if __name__ == "__main__":
