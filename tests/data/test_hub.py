@@ -130,8 +130,8 @@ def any_mirror(task: Task, folder: Path, label: object, feature: object) -> None
     assert hub is not None
     kinds = {**dict.fromkeys(hub.sentences, datasets.Value("string")), hub.label: feature}
     columns = {**{column: ["a"] for column in hub.sentences}, hub.label: [label]}
-    row = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
-    mirror(folder / hub.id, hub.config, {split: row for split in hub.splits.values()})
+    row: Dataset = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    mirror(folder / hub.id, hub.config, dict.fromkeys(hub.splits.values(), row))
 
 
 NAMED = [name for name in task_names() if (hub := load_task(name).sources.hub) is not None and hub.labels]
