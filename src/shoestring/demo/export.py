@@ -12,7 +12,7 @@ from shoestring.files import make_folder, write_text, writing
 
 _RECIPE = """\
 # Run it:            shoestring run recipe.toml
-# Change anything:   shoestring run recipe.toml method.kind=adam method.lr=1e-3 --seeds 13,21,42
+# Change anything:   shoestring run recipe.toml method.kind=adam method.lr=3e-4 method.steps=100 --seeds 13,21,42
 task = "./tasks/demo-sentiment.toml"
 seed = 13
 
