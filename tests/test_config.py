@@ -99,6 +99,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "not a table": ({"inner": 3}, "inner", 'got 3: should be a table, such as {a = "b"}'),
     "not a list": ({"inner": {"names": "a"}}, "inner.names", """got 'a': should be a list, such as ["a", "b"]"""),
     "not whole": ({"inner": {"depth": 1.5}}, "inner.depth", "got 1.5: should be a whole number"),
+    "kind in place of a section": (
+        {"shape": "square"},
+        "shape",
+        "got 'square': is a section of its own; write shape.kind=square. Allowed: circle, square",
+    ),
     "own rule": ({"name": "forbidden"}, "", "name is forbidden; choose another"),
 }
 
@@ -170,6 +175,8 @@ def test_toml_files_are_read_and_their_faults_named(tmp_path: Path) -> None:
     path.write_text("a = 1\nb = \n")
     with pytest.raises(ConfigError, match=r"recipe\.toml: 1 problem\n  is not TOML: .*line 2"):
         load_toml(path)
+    path.write_text("\ufeffa = 1")  # as Windows editors begin a file
+    assert load_toml(path) == {"a": 1}
     path.write_bytes(b"a = '\xff'")
     with pytest.raises(ConfigError, match="cannot be read: 'utf-8' codec"):
         load_toml(path)

@@ -60,7 +60,7 @@ def load_toml(path: Path) -> Table:
         ConfigError: if the file is missing, is a folder, or is not TOML; names the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(str(path), [Problem("", f"there is no such file{suggest(path.name, near)}")]) from None
@@ -211,6 +211,8 @@ def _explain(settings: type[Settings], detail: ErrorDetails) -> Problem:  # noqa
             return Problem(where, f"got {given!r}{suggest(str(given), allowed)}")
         case "value_error":
             return Problem(where, str(context.get("error", detail["msg"])))
+        case "model_attributes_type" if isinstance(given, str) and (kinds := _allowed_kinds(settings, where)):
+            return Problem(where, f"got {given!r}: is a section of its own; write {where}.kind={given}{kinds}")
         case kind if kind in _PLAIN:
             return Problem(where, f"got {given!r}: should be {_PLAIN[kind]}")
         case _:

@@ -66,6 +66,9 @@ USAGE = {
         ],
         "task.version=2 cannot change a task of your own; use prompt.* or a task file",
     ),
+    "task for a recipe": (["run", "sst-2"], "sst-2 is a task, no recipe; give it as task=sst-2, with model.* and"),
+    "task file for a recipe": (["run", "task.toml"], "task.toml is a task, no recipe; give it as task=task.toml"),
+    "data for a recipe": (["run", "none.csv"], "none.csv is data, no recipe; give it as --data none.csv"),
     "part of a task": (["run", "--data", "none.csv"], "also needs --text-columns, --template, --label-words"),
 }
 
@@ -73,6 +76,7 @@ USAGE = {
 @pytest.mark.parametrize("case", USAGE)
 def test_a_command_used_wrongly_exits_with_2_and_says_what_is_right(shell: Shell, case: str) -> None:
     arguments, message = USAGE[case]
+    Path("task.toml").write_text('name = "t"\nsentences = ["s"]\n')
     assert message in shell.usage_error(*arguments)
 
 

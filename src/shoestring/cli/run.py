@@ -42,10 +42,11 @@ def run(  # noqa: PLR0913 - typer reads the options from here
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.cli.summary import print_many, print_one
+        from shoestring.runs.run import finished
         from shoestring.runs.run import run as run_config
     records: list[Record] = []
     for config in configs:
-        done = not force and _is_done(config)
+        done = not force and finished(config) is not None
         with screen.progress() as progress:
             record = run_config(config, force=force, progress=progress)
         print_one(record, config.folder, reused=done)
@@ -65,6 +66,8 @@ def _configs(
     for option, given, key in (("--seeds", seeds, "seed"), ("--out", out, "output.folder")):
         options.refuse_both(option, given, key, keys)
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    if path is not None:
+        _refuse_no_recipe(path)
     from shoestring.cli import screen
     from shoestring.config import load_toml
     from shoestring.runs.config import load_config
@@ -83,8 +86,17 @@ def _configs(
     return configs
 
 
-def _is_done(config: RunConfig) -> bool:
-    from shoestring.runs.record import read_record
+def _refuse_no_recipe(path: Path) -> None:
+    """Refuse a task, or data, where a recipe is meant."""
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        raise typer.BadParameter(f"{path} is data, no recipe; give it as --data {path}")
+    from shoestring.config import load_toml
+    from shoestring.tasks.load import task_names
 
-    known = read_record(Path(config.folder))
-    return known is not None and known.status == "ok"
+    if path.exists():
+        keys = load_toml(path).keys()
+        is_task = "sentences" in keys and "task" not in keys
+    else:
+        is_task = str(path).casefold() in {name.casefold() for name in task_names()}
+    if is_task:
+        raise typer.BadParameter(f"{path} is a task, no recipe; give it as task={path}, with model.* and method.*")

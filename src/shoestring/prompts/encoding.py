@@ -253,7 +253,8 @@ def find_template(task: Task, form: Form, settings: PromptSettings) -> tuple[Pie
     pieces = template_pieces(task, chosen, form, name)
     if pieces is None:
         others = [key for key, other in task.templates.items() if getattr(other, form) is not None]
-        hint = f"choose one that has: {', '.join(others)}" if others else f'write it as `{form} = "..."`'
+        with_mask = "has one `*mask*`" if form == "masked" else "has no `*mask*` and ends where the answer begins"
+        hint = f"choose one that has: {', '.join(others)}" if others else f"write one that {with_mask}"
         raise TemplateError(f"task {task.name}, template {name!r} has no {form} form; {hint}")
     return pieces, chosen
 
