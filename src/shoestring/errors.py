@@ -114,6 +114,10 @@ class RunFolderError(ShoestringError):
     """A run folder belongs to another config, is damaged, or is being written by another process."""
 
 
+class WorkerError(ShoestringError):
+    """A process that made a run for this one was killed."""
+
+
 class OutputError(ShoestringError):
     """The disk refuses: not writable, full, or not a folder."""
 

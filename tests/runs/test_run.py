@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import tiny
 from shoestring.data.splits import draw
-from shoestring.errors import RunFolderError, ShoestringError
+from shoestring.errors import LabelWordError, OutputError, RunFolderError, ShoestringError
 from shoestring.methods.catalog.mezo import MeZO
+from shoestring.methods.catalog.zero_shot import ZeroShot
+from shoestring.models.prompted import PromptedModel
 from shoestring.runs.config import RunConfig
-from shoestring.runs.record import Record, read_record
-from shoestring.runs.run import prepare, run
+from shoestring.runs.record import Record, read_record, write_record
+from shoestring.runs.run import finished, prepare, run
+from shoestring.tuning.catalog.full import Full
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 SHORT = {"kind": "mezo", "steps": 4, "batch_size": 4, "eval_every": 2, "lr": 1e-3, "log_every": 1}
@@ -134,6 +140,111 @@ def test_a_kept_model_gives_the_same_scores_zero_shot(
     assert config.get("use_cache") == json.loads((tiny_masked_folder / "config.json").read_text()).get("use_cache")
 
 
+def asking_for_the_model(config: RunConfig, folder: Path) -> tuple[RunConfig, RunConfig]:
+    """Return a config and the same one with `keep_model`."""
+    table = config.model_dump() | {"output": {"folder": str(folder)}}
+    return RunConfig.model_validate(table), RunConfig.model_validate(
+        table | {"output": {"folder": str(folder), "keep_model": True}}
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_run_is_finished_when_nothing_is_left_to_make(config: RunConfig, tmp_path: Path) -> None:
+    mine, keeping = asking_for_the_model(config, tmp_path)
+    assert finished(mine) is None
+    made = run(mine)
+    assert finished(mine) == made
+    assert finished(keeping) is None
+    again = run(keeping)
+    assert finished(keeping) == finished(mine) == again
+    assert again.metrics == made.metrics
+    assert {entry.name for entry in mine.folder.iterdir()} == {
+        ".lock", "config.json", "metrics.jsonl", "model", "predictions.jsonl", "result.json", "split.json",
+    }  # fmt: skip
+
+
+def test_a_finished_run_stays_as_it_is_until_it_has_been_made_again_for_its_model(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    mine, keeping = asking_for_the_model(config, tmp_path)
+    made = run(mine)
+    before = contents(mine.folder)
+    for error in (KeyboardInterrupt, ZeroDivisionError):
+        interrupted(keeping, error)
+        assert contents(mine.folder) == before
+        assert run(mine) == finished(mine) == made
+        assert not (mine.folder / "model").exists()
+    done = run(keeping)
+    assert done.facts["resumed_from"] == 2
+    assert (done.metrics, done.status) == (made.metrics, "ok")
+    assert read_record(mine.folder) == done
+    assert (mine.folder / "model" / "tokenizer.json").is_file()
+    assert not (mine.folder / "again").exists()
+
+
+DISK = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (SafetensorError(DISK), OutputError, "/model cannot be written: No space left on device"),
+    ],
+    ids=["ctrl-c", "full disk"],
+)
+def test_a_model_is_kept_whole_or_not_at_all(
+    error: BaseException,
+    raised: type[BaseException],
+    message: str | None,
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, keeping = asking_for_the_model(config, tmp_path)
+    made = run(mine)
+
+    def save(self: Any, model: Any, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("half")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Full, "save", save)
+        with pytest.raises(raised, match=message):
+            run(keeping)
+    assert not list(mine.folder.rglob("*model"))
+    assert finished(mine) == made
+    (mine.folder / "again" / ".model").mkdir()  # as a kill would leave it
+    assert run(keeping).status == "ok"
+    assert json.loads((mine.folder / "model" / "config.json").read_text())["model_type"] == "roberta"
+
+
+def test_a_good_record_stays_when_ctrl_c_comes_just_behind_it(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, _ = asking_for_the_model(config, tmp_path)
+
+    def write(folder: Path, record: Record) -> None:
+        write_record(folder, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shoestring.runs.run.write_record", write)
+    with pytest.raises(KeyboardInterrupt):
+        run(mine)
+    assert finished(mine) is not None
+
+
+def test_mistakes_in_prompts_cost_no_loading_of_weights(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoestring.runs.run.load_model", never)
+    wrong = RunConfig.model_validate(config.model_dump() | {"prompt": {"label_words": {"1": "greatfilm"}}})
+    with pytest.raises(LabelWordError, match="'greatfilm' is"):
+        run(wrong)
+
+
 def test_a_copied_folder_is_not_taken_for_the_run_of_another_config(config: RunConfig, tmp_path: Path) -> None:
     other = RunConfig.model_validate(config.model_dump() | {"seed": 14, "output": {"folder": str(tmp_path)}})
     shutil.copytree(config.folder, other.folder)
@@ -232,6 +343,62 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
     with pytest.raises(RunFolderError, match="the data changed since this run was begun; --force"):
         run(mine)
     assert run(mine, force=True).status == "ok"
+
+
+def test_an_interrupted_run_does_not_go_on_with_another_model_even_if_it_left_no_record(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_masked_folder, tmp_path / "model")
+    mine = tiny.config(tmp_path / "model", tiny_original, tmp_path / "runs", method=SHORT)
+    interrupted(mine)
+    (mine.folder / "result.json").unlink()  # as after a power cut
+    tiny.save(tiny.build_model("roberta", "masked", seed=1), tiny.bpe_tokenizer(), tmp_path / "model")
+    with pytest.raises(RunFolderError, match="the model changed since this run was begun; --force"):
+        run(mine)
+    assert run(mine, force=True).status == "ok"
+
+
+def test_the_record_names_the_model_that_was_loaded_not_what_lies_there_later(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_masked_folder, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("a model")
+    mine = tiny.config(tmp_path / "model", tiny_original, tmp_path / "runs", method={"kind": "zero-shot"})
+    fit = ZeroShot.fit
+
+    def replaced(self: Any, given: Any) -> Any:
+        tiny.save(tiny.build_model("roberta", "masked", seed=1), tiny.bpe_tokenizer(), tmp_path / "model")
+        return fit(self, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ZeroShot, "fit", replaced)
+        found = run(mine)
+    assert found.model_fingerprint == json.loads((mine.folder / "split.json").read_text())["model"]
+    with pytest.raises(RunFolderError, match="the model changed since this run was made"):
+        run(mine)
+    tiny.save(tiny.build_model("roberta", "masked"), tiny.bpe_tokenizer(), tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("reworded")
+    assert run(mine) == found
+
+
+@pytest.mark.parametrize("when", ["fit", "warm-up"])
+def test_an_error_of_the_system_is_not_taken_for_the_disks_and_leaves_a_record(
+    when: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, _ = asking_for_the_model(config, tmp_path)
+
+    def no_memory(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    if when == "fit":
+        monkeypatch.setattr("shoestring.training.objectives.cross_entropy.CrossEntropy.loss", no_memory)
+    else:
+        monkeypatch.setattr(PromptedModel, "predict", no_memory)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        run(mine)
+    found = read_record(mine.folder)
+    assert found is not None
+    assert (found.status, found.error) == ("failed", "OSError: [Errno 12] Cannot allocate memory")
 
 
 def test_an_unforeseen_error_leaves_a_failed_record_with_its_kind_and_the_last_weights(

@@ -5,16 +5,27 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shoestring.errors import RunFolderError
-from shoestring.files import make_folder, write_json, write_jsonl, writing
+from shoestring.files import make_folder, saving, write_json, write_jsonl, writing
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
+# A finished run that is made again for its weights alone is made in a folder of its own in here.
+AGAIN, _HALF_MODEL = "again", ".model"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run was begun with: digests of its data and of its model."""
+
+    data: str
+    model: str
 
 
 class RunFolder:
@@ -37,11 +48,13 @@ class RunFolder:
     def open(self, *, force: bool) -> Iterator[None]:
         """Lock the folder, check whose it is, write the config; with `force`, throw away what it holds."""
         make_folder(self.path)
-        with writing(self.path), (self.path / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(f"{self.path} is being written by another process") from None
+        with ExitStack() as stack:
+            with writing(self.path):
+                lock = stack.enter_context((self.path / ".lock").open("a"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise RunFolderError(f"{self.path} is being written by another process") from None
             if force:
                 self.clear()
             self._claim()
@@ -49,10 +62,42 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete everything a run writes; nothing else that may lie in the folder."""
-        for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT):
-            (self.path / name).unlink(missing_ok=True)
-        for name in (CHECKPOINTS, MODEL):
+        with writing(self.path):
+            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT):
+                (self.path / name).unlink(missing_ok=True)
+        for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN):
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def again(self) -> RunFolder:
+        """Return the folder in here in which the run is made once more while its record stays as it is."""
+        inner = RunFolder(self.path / AGAIN, self.config)
+        make_folder(inner.path)
+        return inner
+
+    def take(self, inner: RunFolder) -> None:
+        """Put what was made in `inner` in the place of what is here: the model first, the record last."""
+        with writing(self.path):
+            _replace_folder(inner.path / MODEL, self.path / MODEL)
+            for name in (SPLIT, METRICS, PREDICTIONS, RESULT):
+                if (inner.path / name).exists():
+                    (inner.path / name).replace(self.path / name)
+        shutil.rmtree(inner.path, ignore_errors=True)
+
+    def keep_model(self, save: Callable[[Path], None]) -> None:
+        """Let `save` write `model/`, which is either whole or not there.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        half = self.path / _HALF_MODEL
+        shutil.rmtree(half, ignore_errors=True)
+        try:
+            with saving(self.path / MODEL):
+                save(half)
+                _replace_folder(half, self.path / MODEL)
+        except BaseException:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -74,11 +119,20 @@ class RunFolder:
                 kept.append(line)
         write_jsonl(path, kept)
 
-    def split_digest(self) -> str | None:
-        """Return the digest in split.json, or None where there is none."""
+    def write_split(self, inputs: Inputs, uids: Mapping[str, Sequence[str]]) -> None:
+        """Write split.json: what the run is begun with.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        write_json(self.path / SPLIT, {"digest": inputs.data, "model": inputs.model, **uids})
+
+    def inputs(self) -> Inputs | None:
+        """Return what split.json says the run was begun with, or None where it does not."""
         try:
-            return str(json.loads((self.path / SPLIT).read_text(encoding="utf-8"))["digest"])
-        except (OSError, ValueError, KeyError):
+            found = json.loads((self.path / SPLIT).read_text(encoding="utf-8"))
+            return Inputs(str(found["digest"]), str(found["model"]))
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _claim(self) -> None:
@@ -97,6 +151,11 @@ class RunFolder:
                 f"{self.path} holds a run of another config (different: {shown}); "
                 "choose another output.folder, or --force to overwrite it"
             )
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    new.replace(old)
 
 
 def _differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:

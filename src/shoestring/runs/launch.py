@@ -6,13 +6,15 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from shoestring.errors import WorkerError
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig
-from shoestring.runs.record import Record, read_record
-from shoestring.runs.run import run
+from shoestring.runs.record import Record
+from shoestring.runs.run import finished, run
 
 
 def cores() -> int:
@@ -32,12 +34,13 @@ def run_all(
 
     Raises:
         ShoestringError: what the first failing run raises; runs that have not begun by then are not made.
+        WorkerError: if a worker process is killed, as the system does when memory runs out.
     """
     records: dict[int, Record] = {}
     with (progress or Silent()).bar("runs", len(configs)) as bar:
         todo = list(range(len(configs)))
         if not force:
-            for index in [index for index in todo if _is_done(configs[index])]:
+            for index in [index for index in todo if finished(configs[index]) is not None]:
                 records[index] = run(configs[index])
                 todo.remove(index)
                 bar.advance()
@@ -59,6 +62,11 @@ def _in_workers(
                 records[index] = future.result()
                 bar.note(_told(configs[index]))
                 bar.advance()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                f"a worker process was killed with {len(todo) - len(records)} of {len(todo)} runs to go, as the system "
+                "does when memory runs out; the same command goes on where they stopped"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -67,11 +75,6 @@ def _in_workers(
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def _is_done(config: RunConfig) -> bool:
-    record = read_record(config.folder)
-    return record is not None and record.status == "ok"
 
 
 def _told(config: RunConfig) -> str:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Splits
 from shoestring.data.splits import draw
-from shoestring.errors import ModelError, RunFolderError, ShoestringError
-from shoestring.files import write_json, write_jsonl, writing
+from shoestring.errors import ModelError, OutputError, RunFolderError, ShoestringError
+from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
 from shoestring.models.evaluation import evaluate
-from shoestring.models.loading import LoadedModel, fingerprint, load_model
+from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
 from shoestring.models.prompted import Passes, PromptedModel, predictions
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
@@ -26,10 +27,9 @@ from shoestring.progress import Progress, Silent
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
-from shoestring.runs.folder import MODEL, RunFolder
+from shoestring.runs.folder import MODEL, Inputs, RunFolder
 from shoestring.runs.record import (
     PREDICTIONS,
-    SPLIT,
     Memory,
     PassCounts,
     Record,
@@ -38,10 +38,11 @@ from shoestring.runs.record import (
     read_record,
     write_record,
 )
-from shoestring.training.fit import last_checkpoint, step_of
+from shoestring.training.checkpoints import last_checkpoint, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -56,13 +57,16 @@ class Prepared:
     splits: Splits
     prompts: Prompts
     tokenizer: Any
+    inputs: Inputs
 
 
 def run(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> Record:
     """Return the record of `config`, making the run unless its folder already holds a finished one.
 
     Mistakes in data, prompts or model are found before anything is written. An interrupted run goes on from its last
-    checkpoint. A failed or cancelled one leaves a record that says so, and its last checkpoint.
+    checkpoint. A failed or cancelled one leaves a record that says so, and its last checkpoint. A finished run that
+    lacks the model which `output.keep_model` asks for is made once more; its record stays until the new one takes its
+    place.
 
     Args:
         config: the config; its `folder` is where everything is written.
@@ -76,29 +80,65 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
     _one_process()
     progress = progress or Silent()
     splits = draw(config.task, config.data, config.seed)
-    known = None if force else read_record(config.folder)
-    if known is not None and known.status == "ok":
-        _same_run(known, config)
-        _unchanged(config, splits.digest, known.split.digest if known.split is not None else None, known, "made")
-        # The weights of a finished run are gone unless it kept them: to have them is to make it again.
-        if not config.output.keep_model or (config.folder / MODEL).is_dir():
+    known = None if force else _ended_well(config)
+    if known is not None:
+        same_data = known.split is not None and known.split.digest == splits.digest
+        _refuse_changed(config, "made", data=same_data, model=is_still(config.model, known.model_fingerprint))
+        if _has_all(config):
             return known
     prepared = prepare(config, splits)
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=force):
-        return _execute(config, prepared, folder, progress)
+        if known is None:
+            return _execute(config, prepared, folder, progress)
+        inner = folder.again()
+        done = _execute(config, prepared, inner, progress)
+        folder.take(inner)
+        return done
+
+
+def finished(config: RunConfig) -> Record | None:
+    """Return the record of `config` if `run` would make nothing: it is finished, and kept its model if that is wanted.
+
+    Raises:
+        RunFolderError: if the record is damaged, or another config's.
+    """
+    known = _ended_well(config)
+    return known if _has_all(config) else None
+
+
+def _ended_well(config: RunConfig) -> Record | None:
+    known = read_record(config.folder)
+    if known is None or known.status != "ok":
+        return None
+    if known.run_id != config.run_id:
+        raise RunFolderError(
+            f"{config.folder} holds a run of another config ({known.run_id}); "
+            "choose another output.folder, or --force to overwrite it"
+        )
+    return known
+
+
+def _has_all(config: RunConfig) -> bool:
+    """Return whether a finished run has its weights, which are gone unless it kept them, where they are wanted."""
+    return not config.output.keep_model or (config.folder / MODEL).is_dir()
 
 
 def prepare(config: RunConfig, splits: Splits) -> Prepared:
-    """Load the model, apply the tuning and encode every example."""
-    regression_or_classes = 1 if config.task.range is not None else len(config.task.labels)
-    loaded = load_model(config.model, labels=regression_or_classes, seed=config.seed)
-    kind = config.model.kind
-    encoder = PromptEncoder(config.task, loaded.tokenizer, kind, config.prompt, loaded.max_tokens)
-    model = config.tuning.apply(loaded.model, config.seed)
-    subject = PromptedModel(model, config.task, encoder, SCORERS.get(kind), _pad_id(loaded))
+    """Encode every example, then load the model and apply the tuning: mistakes in prompts cost no loading of weights.
+
+    Raises:
+        ShoestringError: a subclass names each mistake.
+    """
+    task, kind = config.task, config.model.kind
+    tokenizer = load_tokenizer(config.model)
+    encoder = PromptEncoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model))
     prompts = {name: encoder.encode_all(examples) for name, examples in splits.named.items()}
-    return Prepared(subject, splits, prompts, loaded.tokenizer)
+    regression_or_classes = 1 if task.range is not None else len(task.labels)
+    loaded = load_model(config.model, labels=regression_or_classes, seed=config.seed, tokenizer=tokenizer)
+    model = config.tuning.apply(loaded.model, config.seed)
+    subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded))
+    return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
 
 
 def _pad_id(loaded: LoadedModel) -> int:
@@ -119,25 +159,35 @@ def _pad_id(loaded: LoadedModel) -> int:
 def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress: Progress) -> Record:
     subject, prompts = prepared.subject, prepared.prompts
     started = _now()
-    checkpoint = last_checkpoint(folder.checkpoints)
-    if checkpoint is not None:
-        _unchanged(config, prepared.splits.digest, folder.split_digest(), read_record(folder.path), "begun")
-    write_json(folder.path / SPLIT, _split(prepared.splits))
-    folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
-    # What libraries allocate once, on their first use in a process, is not the method's.
-    replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
-    memory = PeakMemory(subject.model.device)
-    given = Given(
-        subject, prompts["train"], prompts["dev"], config.seed, folder.checkpoints, folder.log, progress, memory
-    )
+    _begin(config, prepared, folder)
 
     def record(status: str, **more: Any) -> Record:
         facts = {"run_id": config.run_id, "status": status, "config": config.model_dump(mode="json")}
         facts |= {"split": _sizes(prepared), "weights": _weights(subject), "started": started, "finished": _now()}
-        facts |= {"model_fingerprint": fingerprint(config.model), "environment": environment(subject.model.device)}
+        facts |= {"model_fingerprint": prepared.inputs.model, "environment": environment(subject.model.device)}
         return Record.model_validate(facts | more)
 
-    with _failures(lambda status, error: write_record(folder.path, record(status, error=error)), folder):
+    def end_badly(status: str, error: str) -> None:
+        # An interrupt may come just behind the writing of the good record.
+        known = read_record(folder.path)
+        if known is None or known.status != "ok":
+            write_record(folder.path, record(status, error=error))
+
+    with _failures(end_badly, folder):
+        # What libraries allocate once, on their first use in a process, is not the method's.
+        replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
+        memory = PeakMemory(subject.model.device)
+        given = Given(
+            subject,
+            prompts["train"],
+            prompts["dev"],
+            config.seed,
+            folder.checkpoints,
+            folder.log,
+            progress,
+            memory,
+            config.output.eval_batch_size,
+        )
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))
         begin = time.perf_counter()
@@ -155,15 +205,30 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         )
         write_jsonl(folder.path / PREDICTIONS, _rows(config, prompts, scores))
         if config.output.keep_model:
-            _keep(config, prepared, folder)
+            folder.keep_model(partial(_save, config, prepared))
         write_record(folder.path, done)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return done
 
 
+def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
+    """Write what the run is begun with; if it goes on from a checkpoint, check that this is what it was begun with."""
+    checkpoint = last_checkpoint(folder.checkpoints)
+    if checkpoint is not None:
+        begun, now = folder.inputs(), prepared.inputs
+        data, model = (begun.data, begun.model) if begun is not None else (None, None)
+        _refuse_changed(config, "begun", data=data == now.data, model=model == now.model)
+    uids = {name: [example.uid for example in examples] for name, examples in prepared.splits.named.items()}
+    folder.write_split(prepared.inputs, uids)
+    folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
+
+
 @contextmanager
 def _failures(write: Callable[[str, str], None], folder: RunFolder) -> Iterator[None]:
-    """Leave a record of status failed or cancelled, whatever happens inside, and let the error go on."""
+    """Leave a record of status failed or cancelled, whatever happens inside, and let the error go on.
+
+    Where the disk has no room even for the record, the error says that too.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -173,9 +238,12 @@ def _failures(write: Callable[[str, str], None], folder: RunFolder) -> Iterator[
         checkpoint = last_checkpoint(folder.checkpoints)
         kept = f"; the last good weights are in {checkpoint}" if checkpoint is not None else ""
         text = f"{error}{kept}" if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}{kept}"
-        write("failed", text)
         if kept:
             error.add_note(kept.removeprefix("; "))
+        try:
+            write("failed", text)
+        except OutputError as refused:
+            error.add_note(f"no record of the failure: {refused}")
         raise
 
 
@@ -201,15 +269,10 @@ def _rows(config: RunConfig, prompts: Prompts, scores: Mapping[str, Tensor]) -> 
             yield {"split": split, "uid": prompt.uid, **answer, "scores": row}
 
 
-def _keep(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
-    with writing(folder.path), quiet():
-        config.tuning.save(prepared.subject.model, folder.path / MODEL)
-        prepared.tokenizer.save_pretrained(folder.path / MODEL)
-
-
-def _split(splits: Splits) -> dict[str, Any]:
-    uids = {name: [example.uid for example in examples] for name, examples in splits.named.items()}
-    return {"digest": splits.digest, **uids}
+def _save(config: RunConfig, prepared: Prepared, place: Path) -> None:
+    with quiet():
+        config.tuning.save(prepared.subject.model, place)
+        prepared.tokenizer.save_pretrained(place)
 
 
 def _sizes(prepared: Prepared) -> SplitSizes:
@@ -231,22 +294,9 @@ def _bytes(subject: PromptedModel) -> int:
     return sum(param.numel() * param.element_size() for param in subject.model.parameters())
 
 
-def _same_run(known: Record, config: RunConfig) -> None:
-    if known.run_id != config.run_id:
-        raise RunFolderError(
-            f"{config.folder} holds a run of another config ({known.run_id}); "
-            "choose another output.folder, or --force to overwrite it"
-        )
-
-
-def _unchanged(config: RunConfig, digest: str, before: str | None, known: Record | None, verb: str) -> None:
+def _refuse_changed(config: RunConfig, verb: str, **same: bool) -> None:
     """Refuse to reuse, or to go on with, what was made from other data or another model."""
-    changed = []
-    if before != digest:
-        changed.append("data")
-    if known is not None and known.model_fingerprint != fingerprint(config.model):
-        changed.append("model")
-    if changed:
+    if changed := [name for name, unchanged in same.items() if not unchanged]:
         raise RunFolderError(
             f"{config.folder}: the {' and the '.join(changed)} changed since this run was {verb}; "
             "--force makes it again, another output.folder keeps both"
