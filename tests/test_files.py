@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,10 @@ def test_an_error_that_is_not_the_disks_passes_unchanged_while_saving(tmp_path: 
     for error in (RuntimeError("CUDA out of memory"), ValueError("shared tensors"), KeyError("a")):
         with pytest.raises(type(error), match=str(error.args[0])), saving(tmp_path):
             raise error
+
+
+def test_a_tree_that_cannot_be_copied_is_named_with_the_first_reason(tmp_path: Path) -> None:
+    files = [("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'"), ("c", "d", "something else")]
+    wanted = "^here cannot be written: No space left on device; choose"
+    with pytest.raises(OutputError, match=wanted), writing(Path("here")):
+        raise shutil.Error(files)

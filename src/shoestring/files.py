@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refused(place, error.strerror or str(error)) from error
+        raise _refused(place, _disk_says(error) or str(error)) from error
 
 
 @contextmanager
@@ -44,6 +45,8 @@ _TORCH = re.compile(r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+|iostr
 
 def _disk_says(error: Exception) -> str | None:
     """Return what the disk said, where an error of a library comes from it."""
+    if isinstance(error, shutil.Error):  # one (source, target, why) for each file of a tree
+        return re.sub(r"^\[Errno \d+\] |: '.*", "", str(error.args[0][0][2])) if error.args[0] else str(error)
     if isinstance(error, OSError):
         return error.strerror or str(error)
     text = str(error)

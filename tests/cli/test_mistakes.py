@@ -66,6 +66,7 @@ USAGE = {
         ],
         "task.version=2 cannot change a task of your own; use prompt.* or a task file",
     ),
+    "export and out": (["demo", "--out", "a", "--export", "b"], "--export runs nothing, so --out and --force would"),
     "task for a recipe": (["run", "sst-2"], "sst-2 is a task, no recipe; give it as task=sst-2, with model.* and"),
     "task file for a recipe": (["run", "task.toml"], "task.toml is a task, no recipe; give it as task=task.toml"),
     "data for a recipe": (["run", "none.csv"], "none.csv is data, no recipe; give it as --data none.csv"),

@@ -9,7 +9,9 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the runs.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the runs; runs/demo unless given.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make every run again.")] = False,
     export: Annotated[
         Path | None,
@@ -20,6 +22,8 @@ def demo(
 
     Nothing is downloaded. What is done is kept: a second demo only prints the table.
     """
+    if export is not None and (force or out is not None):
+        raise typer.BadParameter("--export runs nothing, so --out and --force would have no effect")
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
@@ -36,6 +40,7 @@ def demo(
         screen.out().print(f"{export} holds {', '.join(names)}")
         screen.out().print(f"try: shoestring run {export / 'recipe.toml'}")
         return
+    out = out or Path("runs/demo")
     with screen.progress() as progress:
         records = run_demo(out, force=force, progress=progress)
     print_table(tabulate(records))
