@@ -43,20 +43,33 @@ def torch_stream(seed: int, *path: str | int) -> torch.Generator:
 
 
 @contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators, of every device, inside the block and put their states back after it."""
+    import torch
+
+    metal = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    # Seeding seeds every device, so every one has to be put back, not only the one in use.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            torch.random.manual_seed(seed)
+            yield
+        finally:
+            if metal is not None:
+                torch.mps.set_rng_state(metal)
+
+
+@contextmanager
 def isolated(seed: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's global generators inside the block and put their states back after it.
 
     Library code that draws from the global generators (dropout, transformers' Trainer) runs inside such a block, so
     that a run neither depends on nor disturbs what its caller does with them.
     """
-    import torch
-
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch_seeded(seed):
         try:
             random.seed(seed)
             np.random.seed(seed & MASK_32)  # noqa: NPY002 - put back below
-            torch.random.manual_seed(seed)
             yield
         finally:
             random.setstate(python_state)

@@ -135,8 +135,15 @@ def test_an_unknown_device_is_refused() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_here_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"model\.device='cuda:1': this machine has 0 CUDA devices"):
+    with pytest.raises(ModelError, match=r"model\.device='cuda:1': this machine has no CUDA device"):
         pick_device("cuda:1")
+
+
+def test_any_but_the_first_gpu_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ModelError, match=r"choose another by CUDA_VISIBLE_DEVICES=2 with model\.device=cuda"):
+        pick_device("cuda:2")
+    assert pick_device("cuda:0") == torch.device("cuda:0")
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20, (1 << 20) + 500, (1 << 21) + 500])

@@ -166,7 +166,7 @@ def _no_training(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize("noted", [True, False], ids=["noted", "interrupted before the note"])
 def test_a_training_that_had_come_to_its_end_is_not_made_again(select: str, noted: bool, tmp_path: Path) -> None:
     """Ten steps of four examples do not fill the last epoch; whoever went on would make an eleventh step."""
-    settings = Adam(steps=10, batch_size=4, lr=1e-2, eval_every=4, log_every=1, select=select)  # pyright: ignore[reportArgumentType]
+    settings = Adam(steps=10, batch_size=4, lr=1e-2, eval_every=4, log_every=1, select=select)
     first = subject_of(Full())
     if noted:
         fitted, wanted, _ = fit(first, tmp_path, settings)

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from shoestring.config import Settings
 from shoestring.demo.tokenizer import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, Family
-from shoestring.seeds import derive, torch_stream
+from shoestring.seeds import derive, torch_seeded, torch_stream
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,6 @@ def pretrain(
 
 def build(family: Family, vocabulary: int, settings: ModelSettings) -> RobertaForMaskedLM | LlamaForCausalLM:
     """Return an untrained model of the family, initialised from `settings.seed`."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaForMaskedLM
 
     shape = {
@@ -82,10 +81,8 @@ def build(family: Family, vocabulary: int, settings: ModelSettings) -> RobertaFo
         "eos_token_id": EOS,
         "tie_word_embeddings": True,
     }
-    # transformers initialises from the global generator, so it is lent a seed and put back. torch.manual_seed would
-    # seed CUDA's generators too, which fork_rng does not put back here.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(settings.seed, "demo", family, "weights"))
+    # transformers initialises from the global generator, so it is lent a seed and put back.
+    with torch_seeded(derive(settings.seed, "demo", family, "weights")):
         if family == "masked":
             config = RobertaConfig(
                 **shape,

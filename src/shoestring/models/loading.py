@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shoestring.errors import ModelError, suggest
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import HeadModel, ModelSettings
-from shoestring.seeds import derive
+from shoestring.seeds import derive, torch_seeded
 
 if TYPE_CHECKING:
     import torch
@@ -123,9 +123,7 @@ def load_model(
     if isinstance(settings, HeadModel):
         arguments["num_labels"] = labels
     loader = getattr(transformers, _CLASSES[settings.kind])
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), quiet():
-        torch.random.manual_seed(derive(seed, "new weights"))
+    with torch_seeded(derive(seed, "new weights")), quiet():
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
         except Exception as error:  # safetensors, pickle and each architecture have their own
@@ -159,9 +157,12 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError:
         allowed = ("auto", "cpu", "cuda", "mps")
         raise ModelError(f"model.device: there is no device {name!r}{suggest(name, allowed)}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ModelError(f"model.device={name!r}: this machine has {found} CUDA devices; use model.device=auto or cpu")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"model.device={name!r}: this machine has no CUDA device; use model.device=auto or cpu")
+    if device.index:
+        # The Trainer would move the model to the first device that it sees.
+        remedy = f"CUDA_VISIBLE_DEVICES={device.index} with model.device=cuda"
+        raise ModelError(f"model.device={name!r}: a run uses the first device it sees; choose another by {remedy}")
     return device
 
 

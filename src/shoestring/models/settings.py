@@ -22,7 +22,7 @@ class ModelSettings(Settings):
     dtype: DType = "float32"
     """Precision of the weights. Losses are computed in float32 (float64 for float64 weights) whatever this says."""
     device: str = "auto"
-    """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cpu` or `cuda:1`."""
+    """`auto` (CUDA, then MPS, then CPU), or one of them. Of several GPUs a run takes the first it sees."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention implementation; `auto` leaves the choice to transformers."""
 

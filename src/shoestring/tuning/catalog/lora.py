@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from shoestring.config import Settings
 from shoestring.errors import ModelError
-from shoestring.seeds import derive
+from shoestring.seeds import derive, torch_seeded
 from shoestring.tuning.base import TUNINGS, head_names
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class LoRA(Settings):
         Raises:
             ModelError: if no module matches `targets`, or peft has no default for the architecture.
         """
-        import torch
         from peft import LoraConfig, TaskType, inject_adapter_in_model
 
         head = head_names(model)
@@ -54,8 +53,7 @@ class LoRA(Settings):
             target_modules=list(self.targets) if self.targets is not None else None,
             task_type=TaskType.SEQ_CLS if head else None,
         )
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.random.manual_seed(derive(seed, "lora"))
+        with torch_seeded(derive(seed, "lora")):
             try:
                 inject_adapter_in_model(config, model)
             except ValueError as error:
