@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -461,3 +463,19 @@ def test_a_regression_task_runs_with_prompts_and_with_a_head(tiny_masked_folder:
 
 def test_errors_of_a_run_are_of_the_packages_own_kind() -> None:
     assert issubclass(RunFolderError, ShoestringError)
+
+
+def test_memory_does_not_count_what_a_first_run_in_a_process_imports(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    """Importing the Trainer takes a hundred MiB; a step of the tiny model takes one or two."""
+    config = tiny.config(tiny_masked_folder, tiny_original, tmp_path / "runs", method={**SHORT, "steps": 1})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    program = (
+        "import sys; from shoestring.runs.config import RunConfig; from shoestring.runs.run import run; "
+        "print(run(RunConfig.model_validate_json(open(sys.argv[1]).read())).memory.fit)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "config.json")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 40 * 2**20

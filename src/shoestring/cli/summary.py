@@ -10,6 +10,8 @@ from shoestring.runs.formats import as_rich, as_text
 from shoestring.runs.record import Record
 from shoestring.runs.table import LOSS, MIB, TableData, shown, tabulate, title, trained_weights
 
+_SHARES = {"accuracy", "f1"}  # in percent; correlations, times 100 like them, are no shares of anything
+
 
 def print_one(record: Record, folder: Path, *, reused: bool) -> None:
     """Print a record in a few lines."""
@@ -64,5 +66,5 @@ def _lines(record: Record, folder: Path) -> list[tuple[str, str]]:
 def _numbers(numbers: dict[str, float]) -> str:
     """Return a split's metrics: the main one first, times 100 as in tables, the loss last."""
     return ", ".join(
-        f"{title(name)} {shown(name, value)}{'' if name == LOSS else '%'}" for name, value in numbers.items()
+        f"{title(name)} {shown(name, value)}{'%' if name in _SHARES else ''}" for name, value in numbers.items()
     )

@@ -21,6 +21,7 @@ _CLASSES = {
     "causal": "AutoModelForCausalLM",
     "head": "AutoModelForSequenceClassification",
 }
+_OTHER = {"masked": "causal", "causal": "masked", "head": "causal"}
 _SAMPLE = 1 << 20
 # Files whose change changes what a model does.
 _COUNTED = {".safetensors", ".bin", ".json", ".model", ".txt"}
@@ -127,7 +128,12 @@ def load_model(
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
         except Exception as error:  # safetensors, pickle and each architecture have their own
-            text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {_first_line(error)}"
+            why = _first_line(error)
+            if why.startswith("Unrecognized configuration class"):
+                why = (
+                    f"transformers has no such form of its architecture; is model.kind={_OTHER[settings.kind]!r} meant?"
+                )
+            text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {why}"
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
         _check_complete(settings, model, report)

@@ -174,7 +174,9 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             write_record(folder.path, record(status, error=error))
 
     with _failures(end_badly, folder):
-        # What libraries allocate once, on their first use in a process, is not the method's.
+        # What libraries allocate once, on their import and first use in a process, is not the method's.
+        if config.method.trains:
+            import shoestring.training.fit  # noqa: F401
         replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
         memory = PeakMemory(subject.model.device)
         given = Given(

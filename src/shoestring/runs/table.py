@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from textwrap import shorten
 from typing import Literal
 
 from shoestring.errors import RunFolderError, UnknownNameError
@@ -338,7 +339,7 @@ def describe(record: Record) -> str:
     """Return one line that tells a run from others and, where it did not finish, what its error was."""
     method, model = record.config["method"]["kind"], PurePath(record.config["model"]["name"]).name
     error = (record.error or "").strip().splitlines()
-    why = f": {error[0][:120]}" if error else ""
+    why = f": {shorten(error[0], 120, placeholder=' ...')}" if error else ""
     return f"{record.task}, {model}, {method}, seed {_seed(record)}, run {record.run_id}: {record.status}{why}"
 
 
