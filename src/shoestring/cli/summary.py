@@ -8,7 +8,7 @@ from pathlib import Path
 from shoestring.cli import screen
 from shoestring.runs.formats import as_rich, as_text
 from shoestring.runs.record import Record
-from shoestring.runs.table import LOSS, MIB, TableData, shown, tabulate, title, trained_weights
+from shoestring.runs.table import MIB, TableData, shown, tabulate, title, trained_weights
 
 _SHARES = {"accuracy", "f1"}  # in percent; correlations, times 100 like them, are no shares of anything
 
