@@ -400,7 +400,8 @@ def test_an_error_of_the_system_is_not_taken_for_the_disks_and_leaves_a_record(
         run(mine)
     found = read_record(mine.folder)
     assert found is not None
-    assert (found.status, found.error) == ("failed", "OSError: [Errno 12] Cannot allocate memory")
+    where = f"; the last good weights are those of {config.model.name}"
+    assert (found.status, found.error) == ("failed", f"OSError: [Errno 12] Cannot allocate memory{where}")
 
 
 def test_an_unforeseen_error_leaves_a_failed_record_with_its_kind_and_the_last_weights(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shoestring.data.example import Splits
+from shoestring.data.example import Example, Splits
 from shoestring.data.splits import draw
 from shoestring.errors import ModelError, OutputError, RunFolderError, ShoestringError
 from shoestring.files import write_jsonl
@@ -23,7 +23,7 @@ from shoestring.models.loading import LoadedModel, is_still, load_longest_input,
 from shoestring.models.prompted import Passes, PromptedModel, predictions
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
-from shoestring.progress import Progress, Silent
+from shoestring.progress import Bar, Progress, Silent
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_TOLD = 500
+"""Examples encoded between two moves of the bar."""
 Prompts = Mapping[str, Sequence[EncodedPrompt]]
 
 
@@ -86,7 +88,7 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
         _refuse_changed(config, "made", data=same_data, model=is_still(config.model, known.model_fingerprint))
         if _has_all(config):
             return known
-    prepared = prepare(config, splits)
+    prepared = prepare(config, splits, progress)
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=force):
         if known is None:
@@ -124,7 +126,7 @@ def _has_all(config: RunConfig) -> bool:
     return not config.output.keep_model or (config.folder / MODEL).is_dir()
 
 
-def prepare(config: RunConfig, splits: Splits) -> Prepared:
+def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None) -> Prepared:
     """Encode every example, then load the model and apply the tuning: mistakes in prompts cost no loading of weights.
 
     Raises:
@@ -133,12 +135,22 @@ def prepare(config: RunConfig, splits: Splits) -> Prepared:
     task, kind = config.task, config.model.kind
     tokenizer = load_tokenizer(config.model)
     encoder = PromptEncoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model))
-    prompts = {name: encoder.encode_all(examples) for name, examples in splits.named.items()}
+    with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, splits.named.values()))) as bar:
+        prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
     regression_or_classes = 1 if task.range is not None else len(task.labels)
-    loaded = load_model(config.model, labels=regression_or_classes, seed=config.seed, tokenizer=tokenizer)
+    with (progress or Silent()).bar(f"load {config.model.name}", 1):
+        loaded = load_model(config.model, labels=regression_or_classes, seed=config.seed, tokenizer=tokenizer)
     model = config.tuning.apply(loaded.model, config.seed)
     subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded))
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
+
+
+def _encoded(encoder: PromptEncoder, examples: Sequence[Example], bar: Bar) -> list[EncodedPrompt]:
+    prompts = []
+    for start in range(0, len(examples), _TOLD):
+        prompts += encoder.encode_all(examples[start : start + _TOLD])
+        bar.advance(min(_TOLD, len(examples) - start))
+    return prompts
 
 
 def _pad_id(loaded: LoadedModel) -> int:
@@ -173,7 +185,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         if known is None or known.status != "ok":
             write_record(folder.path, record(status, error=error))
 
-    with _failures(end_badly, folder):
+    with _failures(end_badly, folder, config.model.name):
         # What libraries allocate once, on their import and first use in a process, is not the method's.
         if config.method.trains:
             import shoestring.training.fit  # noqa: F401
@@ -226,9 +238,10 @@ def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
 
 
 @contextmanager
-def _failures(write: Callable[[str, str], None], folder: RunFolder) -> Iterator[None]:
+def _failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -> Iterator[None]:
     """Leave a record of status failed or cancelled, whatever happens inside, and let the error go on.
 
+    The error says where the last good weights are: in the last checkpoint, or, before there is one, in `start`.
     Where the disk has no room even for the record, the error says that too.
     """
     try:
@@ -238,10 +251,10 @@ def _failures(write: Callable[[str, str], None], folder: RunFolder) -> Iterator[
         raise
     except Exception as error:
         checkpoint = last_checkpoint(folder.checkpoints)
-        kept = f"; the last good weights are in {checkpoint}" if checkpoint is not None else ""
-        text = f"{error}{kept}" if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}{kept}"
-        if kept:
-            error.add_note(kept.removeprefix("; "))
+        kept = f"the last good weights are {f'in {checkpoint}' if checkpoint is not None else f'those of {start}'}"
+        what = str(error) if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}"
+        text = f"{what}; {kept}"
+        error.add_note(kept)
         try:
             write("failed", text)
         except OutputError as refused:
