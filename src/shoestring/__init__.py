@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from shoestring.runs.record import Record
     from shoestring.runs.run import run
     from shoestring.tasks.load import load_task, task_names
-    from shoestring.zeroth.mezo import MeZO
+    from shoestring.zeroth.optimizers.mezo import MeZO
 
 __all__ = ["MeZO", "Record", "RunConfig", "__version__", "load_config", "load_task", "run", "task_names"]
 
 # Where each public name lives: imported when first used, so that `import shoestring` costs nothing.
 _HOMES = {
-    "MeZO": "shoestring.zeroth.mezo",
+    "MeZO": "shoestring.zeroth.optimizers.mezo",
     "Record": "shoestring.runs.record",
     "RunConfig": "shoestring.runs.config",
     "load_config": "shoestring.runs.config",

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from shoestring.seeds import derive
-from shoestring.zeroth.noise import gaussian
+from shoestring.zeroth.noise.base import Source
+from shoestring.zeroth.noise.plain import PlainNoise
 
 
 @dataclass
@@ -24,10 +25,9 @@ class Weight:
 
 def direction(seed: int, weight: Weight) -> Tensor:
     """Return z of one tensor, float64."""
-    z = torch.zeros(weight.param.numel(), dtype=torch.float64)
-    for part, values in gaussian(seed, weight.number, weight.param.numel()):
-        z[part] = values.double()
-    return z.reshape(weight.param.shape)
+    z = torch.empty(weight.param.numel())
+    PlainNoise().fill(z, Source(weight.number, "gaussian"), seed)
+    return z.double().reshape(weight.param.shape)
 
 
 def step(

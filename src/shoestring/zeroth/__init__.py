@@ -1,5 +1,5 @@
 """Zeroth-order optimizers: ordinary `torch.optim.Optimizer`s that need forward passes only."""
 
-from shoestring.zeroth.mezo import MeZO
+from shoestring.zeroth.optimizers.mezo import MeZO
 
 __all__ = ["MeZO"]

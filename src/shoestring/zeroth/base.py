@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack, overload
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from shoestring.errors import OptimizerError, UnknownNameError
+from shoestring.registry import Registry
 from shoestring.seeds import derive
+from shoestring.zeroth.closures import Closure
+from shoestring.zeroth.directions.base import DIRECTIONS, Directions
+from shoestring.zeroth.engines.base import ENGINES, Engine
+from shoestring.zeroth.noise.base import Term
+from shoestring.zeroth.points import Points
+from shoestring.zeroth.tensors import trained_tensors
+from shoestring.zeroth.update import Rate, TermsUpdate, Update
 
-Closure = Callable[[], "Tensor | float"]
-Term = tuple[int, float]
-"""A direction seed and its coefficient: an update is a list of terms, theta -= lr * sum coefficient * z(seed)."""
+Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Evaluate = Callable[[Points], list[float]]
+Rounding = Literal["auto", "nearest", "stochastic"]
+
+
+class Common(TypedDict, total=False):
+    """Settings that every zeroth-order optimizer has; documented at `ZerothOrder`."""
+
+    weight_decay: float
+    seed: int
+    directions: str | Directions
+    engine: str
+    rounding: Rounding
+    nonfinite: Literal["raise", "skip"]
+
+
+_DEFAULTS: Common = {
+    "weight_decay": 0.0,
+    "seed": 0,
+    "directions": "gaussian",
+    "engine": "replay",
+    "rounding": "auto",
+    "nonfinite": "raise",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step found out: a gradient estimate as terms, its projected gradients, and the loss.
+
+    Attributes:
+        terms: the estimate is the sum of coefficient * z(seed).
+        loss: the loss that is reported.
+        projected_grads: slopes along the directions, for the log.
+        extra: what the update of a particular optimizer needs beside.
+    """
+
+    terms: tuple[Term, ...]
+    loss: float
+    projected_grads: tuple[float, ...] = ()
+    extra: Any = None
 
 
 class ZerothOrder(Optimizer):
@@ -22,6 +71,23 @@ class ZerothOrder(Optimizer):
 
     A step is *estimate*, which evaluates the loss and leaves the weights as they were, and *apply*, which moves them.
     `step(closure)` does both; a trainer that calls `step()` itself calls `estimate(closure)` first.
+
+    An optimizer writes `propose`, which asks for losses at points and turns them into an estimate, and, where it is not
+    plain descent along it, `update`. Numbers that must survive a resume live in `shared`, tensors in `state`.
+
+    Args:
+        params: parameters or parameter groups; those that do not require gradients are left alone. Groups may have
+            their own `lr` and `weight_decay`. Give each tensor once, best with its name: `model.named_parameters()`
+            makes a tensor's directions depend on its name, not on which other tensors are there.
+        lr: learning rate.
+        own: settings of the particular optimizer that are one for all parameters; `eps` is the size of perturbations.
+        weight_decay: lambda; lambda * theta is added to the gradient estimate.
+        seed: the directions of step t come from the named stream (seed, t); the global generators are not used.
+        directions: "gaussian", "rademacher", or a `Directions` of your own.
+        engine: how points are evaluated: "paired", "fused" or "replay".
+        rounding: how updates reach half-precision weights: "stochastic", or to the "nearest", which loses small ones;
+            "auto" is stochastic for half precision.
+        nonfinite: what a NaN or infinite loss does: "raise", or "skip" the step and count it in `shared["skipped"]`.
 
     Attributes:
         last_loss: the loss of the last estimate.
@@ -31,30 +97,160 @@ class ZerothOrder(Optimizer):
     # On the class, since a copied or unpickled optimizer has its parameter groups and nothing else.
     last_loss: Tensor | None = None
     last_projected_grads: tuple[float, ...] = ()
+    _estimate: Estimate | None = None
+    _engine: Engine | None = None
+
+    def __init__(self, params: Params, lr: float, own: dict[str, Any], **common: Unpack[Common]) -> None:
+        settings: dict[str, Any] = {**_DEFAULTS, **common}
+        unknown = next((name for name in common if name not in _DEFAULTS), None)
+        if unknown is not None:
+            raise UnknownNameError(f"{type(self).__name__} setting", unknown, ["lr", *own, *_DEFAULTS])
+        own = {"seed": settings["seed"], "steps": 0, "skipped": 0, **own}
+        for name, value in {"lr": lr, "weight_decay": settings["weight_decay"]}.items():
+            check(type(self).__name__, name, value)
+        if "eps" in own:
+            check(type(self).__name__, "eps", own["eps"], positive=True)
+        directions = settings["directions"]
+        self.directions: Directions = DIRECTIONS.get(directions)() if isinstance(directions, str) else directions
+        self.engine_name: str = settings["engine"]
+        self.rounding: Rounding = settings["rounding"]
+        self.nonfinite: str = settings["nonfinite"]
+        self._own = tuple(own)
+        super().__init__(params, {"lr": lr, "weight_decay": settings["weight_decay"]})
+        # Numbers in a parameter group are saved and restored with it: the first one carries what is one per optimizer.
+        self.param_groups[0].update(own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("directions", "engine_name", "rounding", "nonfinite", "_own")
+        return super().__getstate__() | {name: getattr(self, name) for name in kept}
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Numbers that are one per optimizer, not per group; saved and restored with it."""
+        return self.param_groups[0]
 
     @abstractmethod
+    def propose(self, evaluate: Evaluate) -> Estimate:
+        """Ask for the loss at points, and turn the answers into an estimate of the gradient."""
+
+    def update(self, estimate: Estimate) -> Update:
+        """Return the update of an estimate: here, descent along it."""
+        return TermsUpdate(self.directions, estimate.terms, self.rates(), self.rounding_seed())
+
+    def rates(self) -> list[Rate]:
+        """Return learning rate and weight decay of each group, as they are now."""
+        return [Rate(float(group["lr"]), group["weight_decay"]) for group in self.param_groups]
+
+    def direction_seed(self, *path: int) -> int:
+        """Return the seed of this step's direction number `path`."""
+        return derive(self.shared["seed"], "direction", self.shared["steps"], *path)
+
+    def rounding_seed(self) -> int | None:
+        """Return the seed of this step's stochastic rounding, None where updates are rounded to the nearest."""
+        return None if self.rounding == "nearest" else derive(self.shared["seed"], "rounding", self.shared["steps"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, which may have its own `lr` and `weight_decay`.
+
+        Raises:
+            OptimizerError: if they cannot be, or the group has a setting that is one for all parameters.
+        """
+        for name in self._own:
+            if name in param_group:
+                raise OptimizerError(
+                    f"{type(self).__name__}: {name} is one for all parameters; give it to {type(self).__name__}, "
+                    "not to a group"
+                )
+        for name in ("lr", "weight_decay"):
+            check(type(self).__name__, name, param_group.get(name, 0.0))
+        self._engine = None
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
     def estimate(self, closure: Closure) -> Tensor:
-        """Evaluate the loss, remember the update, leave the weights as they were; return the loss, detached."""
+        """Evaluate the loss at the points of this step, leave the weights as they were; return the loss, detached.
+
+        Raises:
+            OptimizerError: if the loss is not finite or the closure calls `backward()`; the weights are restored.
+        """
+        self._estimate = None
+
+        def evaluate(points: Points) -> list[float]:
+            return self._finite(self.engine.losses(closure, points))
+
+        try:
+            found = self.propose(evaluate)
+        except _NonFiniteError as error:
+            if self.nonfinite == "raise":
+                raise OptimizerError(
+                    f"{type(self).__name__}: step {self.shared['steps']}: the loss is {error.loss}; the weights are as "
+                    "they were before the step; a smaller lr or eps usually helps"
+                ) from None
+            self.shared["skipped"] += 1
+            found = Estimate((), error.loss)
+        self._estimate = found
+        self.last_projected_grads = found.projected_grads
+        self.last_loss = torch.tensor(found.loss)
+        return self.last_loss
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Closure) -> Tensor: ...
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Make one step; without a closure, apply what `estimate` found.
+
+        Raises:
+            OptimizerError: without a closure and without a preceding `estimate`.
+        """
+        loss = self.estimate(closure) if closure is not None else None
+        if self._estimate is None:
+            raise OptimizerError(
+                f"{type(self).__name__}.step() needs a closure that returns the loss: opt.step(lambda: loss_of(model))"
+            )
+        found, self._estimate = self._estimate, None
+        if math.isfinite(found.loss):
+            self.engine.apply(self.update(found))
+        self.shared["steps"] += 1
+        return loss
 
     def finalize(self) -> None:
-        """Apply what is still to be applied: called before weights are evaluated or saved. Nothing, here."""
+        """Apply what an engine put off: call it before weights are evaluated or saved."""
+        self.engine.finalize()
 
-    def trained(self) -> Iterator[tuple[int, dict[str, Any], Tensor]]:
-        """Yield the key of its directions, the group, and the tensor, for each tensor that requires a gradient.
+    @property
+    def engine(self) -> Engine:
+        """The engine, over the tensors that require gradients when it is first asked for."""
+        if self._engine is None:
+            self._engine = ENGINES.get(self.engine_name)(trained_tensors(self.param_groups))
+        return self._engine
 
-        The key is a hash of the tensor's name, or its place where the optimizer was given tensors without names. With
-        names (`model.named_parameters()`), a tensor's directions do not depend on which others are trained, or how
-        they are grouped.
-        """
-        place = 0
-        for group in self.param_groups:
-            for offset, param in enumerate(group["params"]):
-                names = group.get("param_names")
-                if param.requires_grad:
-                    yield (_key(names[offset]) if names is not None else place), group, param
-                place += 1
+    def _finite(self, losses: Sequence[float]) -> list[float]:
+        for loss in losses:
+            if not math.isfinite(loss):
+                raise _NonFiniteError(loss)
+        return list(losses)
 
 
-@cache
-def _key(name: str) -> int:
-    return derive(0, "tensor", name)
+class _NonFiniteError(Exception):
+    def __init__(self, loss: float) -> None:
+        super().__init__(loss)
+        self.loss = loss
+
+
+def check(optimizer: str, name: str, value: float, *, positive: bool = False, whole: bool = False) -> None:
+    """Check a number given to an optimizer: finite, and not negative, positive, or whole and at least 1.
+
+    Raises:
+        OptimizerError: if it is not.
+    """
+    if whole and math.isfinite(value) and value != int(value):
+        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be a whole number")
+    allowed = value >= 1 if whole else value > 0 if positive else value >= 0
+    if not (math.isfinite(value) and allowed):
+        least = "at least 1" if whole else "positive" if positive else "not negative"
+        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be finite and {least}")
+
+
+OPTIMIZERS: Registry[type[Any]] = Registry("zeroth-order optimizer", "shoestring.zeroth.optimizers")

@@ -40,6 +40,6 @@ class MeZO(TrainingMethod):
     def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build the optimizer; its directions come from the named stream (seed, "mezo")."""
         from shoestring.seeds import derive
-        from shoestring.zeroth.mezo import MeZO as Optimizer
+        from shoestring.zeroth.optimizers.mezo import MeZO as Optimizer
 
         return Optimizer(self.groups(model), lr=self.lr, eps=self.eps, samples=self.samples, seed=derive(seed, "mezo"))

@@ -1,0 +1,52 @@
+"""Closures: how an optimizer asks for the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shoestring.errors import OptimizerError
+
+Closure = Callable[[], "Tensor | float"]
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """A closure whose batch may be repeated, so that one forward pass evaluates several points.
+
+    Attributes:
+        losses: returns the losses [N] of a batch, one an example; none may depend on other examples.
+        micro_batches: batches, in each of which every tensor has the N examples as its first axis.
+
+    Called like any closure it returns the mean over micro-batches of the mean over examples.
+
+    >>> double = PerExample(lambda batch: batch["x"] * 2, [{"x": torch.tensor([1.0, 3.0])}])
+    >>> float(double())
+    4.0
+    """
+
+    losses: Callable[[dict[str, Tensor]], Tensor]
+    micro_batches: Sequence[dict[str, Tensor]]
+
+    def __call__(self) -> Tensor:
+        """Return the loss, a scalar."""
+        return torch.stack([self.losses(batch).detach().mean() for batch in self.micro_batches]).mean()
+
+
+def evaluate(closure: Closure) -> float:
+    """Return the loss as a number.
+
+    Raises:
+        OptimizerError: if the closure calls `backward()`.
+    """
+    try:
+        return float(closure())
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            raise OptimizerError(
+                "the closure of a zeroth-order optimizer returns the loss and must not call backward()"
+            ) from error
+        raise

@@ -1,0 +1,1 @@
+"""Directions: which random vectors the loss is probed along."""

@@ -1,0 +1,94 @@
+"""What a family of directions is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shoestring.registry import Registry
+from shoestring.zeroth.noise.base import Term
+from shoestring.zeroth.noise.plain import wide, write
+from shoestring.zeroth.tensors import Trained
+
+_CHUNK = 1 << 18
+
+
+class Directions(ABC):
+    """A family of random vectors z(seed), one for every seed, over all trained tensors.
+
+    Only `fill` has to be written; what is built on it here is the slow, general way, and families whose numbers a noise
+    backend can add to weights in one pass override it.
+    """
+
+    def touches(self, tensor: Trained) -> bool:
+        """Return whether z may differ from zero in this tensor; if not, engines leave it alone."""
+        return True
+
+    def prepare(self, tensors: Iterable[Trained]) -> None:  # noqa: B027 - most have nothing to note
+        """Note what depends on the unperturbed weights; called before each evaluation, when they are in place."""
+
+    @abstractmethod
+    def fill(self, out: Tensor, tensor: Trained, seed: int, start: int = 0) -> None:
+        """Write z[start : start + n] of `tensor`, seen as one axis, to `out` [n], float32."""
+
+    def add(
+        self,
+        weight: Tensor,
+        tensor: Trained,
+        terms: Sequence[Term],
+        start: int = 0,
+        keep: float = 1.0,
+        rounding: int | None = None,
+    ) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place; `weight` [n] from `start`."""
+        for begin in range(0, len(weight), _CHUNK):
+            part = weight[begin : begin + _CHUNK]
+            total = part.to(wide(part.dtype)) * keep
+            z = torch.empty(len(part), device=part.device)
+            for seed, coefficient in terms:
+                self.fill(z, tensor, seed, start + begin)
+                total += z.to(total.dtype) * coefficient
+            write(part, total, tensor.key, start + begin, rounding)
+
+    def points(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        tensor: Trained,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+        start: int = 0,
+    ) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
+        for begin in range(0, len(weight), _CHUNK):
+            part = weight[begin : begin + _CHUNK]
+            sums = [part.to(wide(part.dtype)) for _ in coefficients]
+            z = torch.empty(len(part), device=part.device)
+            for place, seed in enumerate(seeds):
+                self.fill(z, tensor, seed, start + begin)
+                for point, row in enumerate(coefficients):
+                    if row[place]:
+                        sums[point] = sums[point] + z.to(sums[point].dtype) * row[place]
+            for point, total in enumerate(sums):
+                outs[point, begin : begin + len(part)] = total.to(outs.dtype)
+
+    def rows(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        index: Tensor,
+        tensor: Trained,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+    ) -> None:
+        """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
+        width = weight.shape[1]
+        for place, row in enumerate(index.tolist()):
+            self.points(outs[:, place], weight[row], tensor, seeds, coefficients, row * width)
+
+
+DIRECTIONS: Registry[Any] = Registry("directions", "shoestring.zeroth.directions")

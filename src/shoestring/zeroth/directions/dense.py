@@ -1,0 +1,74 @@
+"""Directions of independent numbers, one for every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from shoestring.zeroth.directions.base import DIRECTIONS, Directions
+from shoestring.zeroth.noise import noise_for
+from shoestring.zeroth.noise.base import Distribution, Source, Term
+from shoestring.zeroth.tensors import Trained
+
+
+class Dense(Directions):
+    """z[i] independent, of mean 0 and variance 1: Gaussian or Rademacher; made and added in one pass."""
+
+    def __init__(self, distribution: Distribution) -> None:
+        self.distribution: Distribution = distribution
+
+    def fill(self, out: Tensor, tensor: Trained, seed: int, start: int = 0) -> None:
+        """Write z[start : start + n] of `tensor`, seen as one axis, to `out` [n], float32."""
+        noise_for(out).fill(out, self._source(tensor), seed, start)
+
+    def add(
+        self,
+        weight: Tensor,
+        tensor: Trained,
+        terms: Sequence[Term],
+        start: int = 0,
+        keep: float = 1.0,
+        rounding: int | None = None,
+    ) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place; `weight` [n] from `start`."""
+        noise_for(weight).add(weight, self._source(tensor), terms, start, keep, rounding)
+
+    def points(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        tensor: Trained,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+        start: int = 0,
+    ) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
+        noise_for(weight).points(outs, weight, self._source(tensor), seeds, coefficients, start)
+
+    def rows(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        index: Tensor,
+        tensor: Trained,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+    ) -> None:
+        """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
+        noise_for(weight).rows(outs, weight, index, self._source(tensor), seeds, coefficients)
+
+    def _source(self, tensor: Trained) -> Source:
+        return Source(tensor.key, self.distribution)
+
+
+@DIRECTIONS.register("gaussian")
+def gaussian() -> Dense:
+    """Z ~ N(0, I): E z z' = I, |z|^2 near d."""
+    return Dense("gaussian")
+
+
+@DIRECTIONS.register("rademacher")
+def rademacher() -> Dense:
+    """z[i] = -1 or +1 with equal probability: E z z' = I, |z|^2 = d exactly; an eighth of the random bits' cost."""
+    return Dense("rademacher")

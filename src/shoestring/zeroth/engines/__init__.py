@@ -1,0 +1,1 @@
+"""Engines: how losses at points around the weights are evaluated, and when updates reach the weights."""

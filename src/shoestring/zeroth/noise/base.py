@@ -1,0 +1,83 @@
+"""What a noise backend is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+Distribution = Literal["gaussian", "rademacher"]
+Term = tuple[int, float]
+"""A direction's seed and its coefficient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the numbers of one tensor come from: z[i] is a function of (seed, key, i), for each distribution.
+
+    Attributes:
+        key: the tensor's, 0 <= key < 2^63.
+        distribution: "gaussian", z ~ N(0, 1), or "rademacher", z = -1 or +1 with equal probability.
+    """
+
+    key: int
+    distribution: Distribution
+
+
+class Noise(ABC):
+    """Makes directions and adds them to weights; every backend gives the same float32 z.
+
+    All tensors are flat (one axis), contiguous and on one device. `start` is the place of the first element in the
+    whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and rounded once.
+
+    Differs: the reference draws all tensors in order from one torch generator, so its direction for a tensor depends
+        on the shapes before it and on the device (princeton-nlp/MeZO large_models/trainer.py:708).
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fill(self, out: Tensor, source: Source, seed: int, start: int = 0) -> None:
+        """Write z[start : start + n] to `out` [n], float32."""
+
+    @abstractmethod
+    def add(
+        self,
+        weight: Tensor,
+        source: Source,
+        terms: Sequence[Term],
+        start: int = 0,
+        keep: float = 1.0,
+        rounding: int | None = None,
+    ) -> None:
+        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n].
+
+        `rounding` is the seed of stochastic rounding to a half-precision dtype; None rounds to the nearest.
+        """
+
+    @abstractmethod
+    def points(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        source: Source,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+        start: int = 0,
+    ) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
+
+    @abstractmethod
+    def rows(
+        self,
+        outs: Tensor,
+        weight: Tensor,
+        index: Tensor,
+        source: Source,
+        seeds: Sequence[int],
+        coefficients: Sequence[Sequence[float]],
+    ) -> None:
+        """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""

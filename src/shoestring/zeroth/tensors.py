@@ -1,0 +1,73 @@
+"""A tensor that is trained: its weights, and the key its directions are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from shoestring.errors import OptimizerError
+from shoestring.seeds import derive
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A tensor that requires a gradient.
+
+    Attributes:
+        key: of its directions; a hash of its name, or its place where the optimizer was given tensors without names.
+        name: its name, or `#place`.
+        param: the tensor itself.
+        group: place of its parameter group.
+    """
+
+    key: int
+    name: str
+    param: Tensor
+    group: int
+
+    @property
+    def flat(self) -> Tensor:
+        """The weights as one axis, sharing memory."""
+        return self.param.data.view(-1)
+
+
+def trained_tensors(param_groups: list[dict[str, Any]]) -> list[Trained]:
+    """Return the tensors of an optimizer's groups that require a gradient, in order.
+
+    With names (`model.named_parameters()`), a tensor's directions do not depend on which others are trained, or how
+    they are grouped.
+
+    Raises:
+        OptimizerError: if one has no memory (it is on the meta device), or none that can be seen as one axis.
+    """
+    found, place = [], 0
+    for number, group in enumerate(param_groups):
+        names = group.get("param_names")
+        for offset, param in enumerate(group["params"]):
+            if param.requires_grad:
+                name = names[offset] if names is not None else f"#{place}"
+                _check(name, param)
+                found.append(Trained(key_of(name) if names is not None else place, name, param, number))
+            place += 1
+    return found
+
+
+@cache
+def key_of(name: str) -> int:
+    """Return the key of a tensor's directions: 63 bits of a hash of its name."""
+    return derive(0, "tensor", name)
+
+
+def _check(name: str, param: Tensor) -> None:
+    if param.is_meta:
+        raise OptimizerError(
+            f"tensor {name} is on the meta device: it has no values to perturb; load the weights first"
+        )
+    if not param.is_contiguous():
+        raise OptimizerError(
+            f"tensor {name} of shape {list(param.shape)} is not contiguous; make it so before training: "
+            "param.data = param.data.contiguous()"
+        )
