@@ -26,19 +26,21 @@ class Seen:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
-    """Every evaluation of the training loss, in order."""
+    """The first evaluation of the training loss on each micro-batch of each step, in order."""
     found: list[Seen] = []
-    original = PromptTrainer.compute_loss
+    original = PromptTrainer.losses
 
-    def watch(self: PromptTrainer, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> torch.Tensor:
-        optimizer = self.optimizer
+    def watch(self: PromptTrainer, inputs: dict[str, Any]) -> torch.Tensor:
+        optimizer, model = self.optimizer, self.job.subject.model
         assert optimizer is not None
         lrs = [group["lr"] for group in optimizer.param_groups]
         training = any(module.training for module in model.modules())
-        found.append(Seen(inputs["example"].tolist(), tiny.weights(model), lrs, training, self.state.global_step))
-        return original(self, model, inputs, *rest, **more)
+        indices = list(dict.fromkeys(inputs["example"].tolist()))  # An engine may repeat the batch.
+        if not any((one.step, one.indices) == (self.state.global_step, indices) for one in found):
+            found.append(Seen(indices, tiny.weights(model), lrs, training, self.state.global_step))
+        return original(self, inputs)
 
-    monkeypatch.setattr(PromptTrainer, "compute_loss", watch)
+    monkeypatch.setattr(PromptTrainer, "losses", watch)
     return found
 
 

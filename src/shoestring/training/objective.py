@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from shoestring.registry import Registry
 from shoestring.tasks.spec import Kind
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """A number to minimise, computed from a batch in float32.
 
     Attributes:
@@ -21,13 +22,20 @@ class Objective(Protocol):
         kinds: kinds of tasks it is defined for.
     """
 
-    differentiable: bool
-    needs_vocabulary: bool
-    kinds: frozenset[Kind]
+    differentiable: ClassVar[bool]
+    needs_vocabulary: ClassVar[bool]
+    kinds: ClassVar[frozenset[Kind]]
+
+    @abstractmethod
+    def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return one loss an example [N], whose mean is the loss of the batch.
+
+        The losses of a batch that is repeated are those of the batch, repeated.
+        """
 
     def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return the mean loss over the batch, a scalar."""
-        ...
+        return self.losses(subject, batch).mean()
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", "shoestring.training.objectives")

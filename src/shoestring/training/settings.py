@@ -23,8 +23,6 @@ class TrainSettings(Settings):
 
     needs_backward: ClassVar[bool]
     """Whether it needs gradients, and so an objective that has them."""
-    forwards: ClassVar[int] = 1
-    """Forward passes a step makes on each micro-batch."""
 
     lr: NonNegativeFloat
     """Learning rate."""

@@ -25,6 +25,7 @@ from shoestring.training.callbacks import Meter
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
 from shoestring.zeroth.base import ZerothOrder
+from shoestring.zeroth.closures import PerExample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,12 +96,21 @@ class PromptTrainer(Trainer):
         Raises:
             NonFiniteLossError: if it is NaN or infinite; names the step and the examples.
         """
+        return self.losses(inputs).mean()
+
+    def losses(self, inputs: Batch) -> Tensor:
+        """Return the losses [N] of a batch that may be repeated.
+
+        Raises:
+            NonFiniteLossError: if one is NaN or infinite; names the step and the examples.
+        """
         batch = {name: value for name, value in inputs.items() if name != _EXAMPLE}
-        loss = self.objective.loss(self.job.subject, batch)
-        if not math.isfinite(value := float(loss.detach())):
-            examples = [self.job.train[index].uid for index in inputs[_EXAMPLE].tolist()]
-            raise NonFiniteLossError(self.state.global_step + 1, value, examples)
-        return loss
+        losses = self.objective.losses(self.job.subject, batch)
+        if not math.isfinite(total := float(losses.detach().sum())):
+            broken = inputs[_EXAMPLE][~losses.detach().isfinite()].tolist()
+            examples = dict.fromkeys(self.job.train[index].uid for index in broken or inputs[_EXAMPLE].tolist())
+            raise NonFiniteLossError(self.state.global_step + 1, total, list(examples))
+        return losses
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -143,7 +153,8 @@ class ZerothTrainer(PromptTrainer):
     """Trains with forward passes only: a step is *estimate* (here) and *apply* (`optimizer.step()`, in the loop).
 
     Micro-batches are collected and evaluated inside one closure, so accumulation averages losses before the projected
-    gradient is formed: it is exact.
+    gradient is formed: it is exact. The closure gives one loss an example, so that an engine may evaluate several
+    points in one forward pass.
     """
 
     def __init__(self, job: Job, meter: Meter, callbacks: list[TrainerCallback]) -> None:
@@ -198,11 +209,12 @@ class ZerothTrainer(PromptTrainer):
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         micro, self._micro = self._micro, []
-
-        def closure() -> Tensor:
-            return torch.stack([self.compute_loss(model, batch).detach() for batch in micro]).mean()
-
-        return self.zeroth.estimate(closure).to(self.args.device)
+        passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
+        forward, examples = passes.forward, passes.forward_examples
+        loss = self.zeroth.estimate(PerExample(self.losses, micro))
+        # One pass over a batch repeated for P points costs what P passes cost, and is counted so.
+        passes.forward = forward + len(micro) * (passes.forward_examples - examples) // rows
+        return loss.to(self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, calling the number in the place of the gradient's norm what it is."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import PromptedModel, predictions
 from shoestring.tasks.spec import Kind
-from shoestring.training.objective import OBJECTIVES
+from shoestring.training.objective import OBJECTIVES, Objective
 
 
-class Accuracy:
+class Accuracy(Objective):
     """L = -(share of the batch whose highest-scoring candidate is the right one).
 
     Piecewise constant in the weights, so only zeroth-order methods can use it; larger batches make it finer.
@@ -20,11 +22,11 @@ class Accuracy:
 
     differentiable = False
     needs_vocabulary = False
-    kinds: frozenset[Kind] = frozenset({"classification"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
 
-    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
-        """Return minus the accuracy on the batch, a scalar."""
-        return -(predictions(subject.task, subject.scores(batch)) == batch["labels"]).float().mean()
+    def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return -1 where the right candidate scores highest, else 0 [N]."""
+        return -(predictions(subject.task, subject.scores(batch)) == batch["labels"]).float()
 
 
 OBJECTIVES.register("accuracy")(Accuracy())

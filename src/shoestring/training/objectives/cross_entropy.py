@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional
 
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import PromptedModel
 from shoestring.tasks.spec import Kind
-from shoestring.training.objective import OBJECTIVES
+from shoestring.training.objective import OBJECTIVES, Objective
 
 
-class CrossEntropy:
+class CrossEntropy(Objective):
     """L = -1/N sum_n log softmax(f(x_n))[y_n] over the C candidates, not over the vocabulary.
 
     Source: Gao et al. 2021 (LM-BFF), eq. 1; Malladi et al. 2023 (MeZO), appendix E (`train_as_classification`).
@@ -19,11 +21,11 @@ class CrossEntropy:
 
     differentiable = True
     needs_vocabulary = False
-    kinds: frozenset[Kind] = frozenset({"classification"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
 
-    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy, a scalar."""
-        return functional.cross_entropy(subject.scores(batch), batch["labels"])
+    def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return cross-entropies [N]."""
+        return functional.cross_entropy(subject.scores(batch), batch["labels"], reduction="none")
 
 
 OBJECTIVES.register("cross-entropy")(CrossEntropy())

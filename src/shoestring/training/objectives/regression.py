@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -10,10 +12,10 @@ from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import PromptedModel
 from shoestring.tasks.spec import Kind
-from shoestring.training.objective import OBJECTIVES
+from shoestring.training.objective import OBJECTIVES, Objective
 
 
-class Regression:
+class Regression(Objective):
     """With two poles: L = KL((1-p, p) || softmax(f(x))), p = (y - low) / (high - low). With one output: squared error.
 
     Source: Gao et al. 2021 (LM-BFF), section 4.2.
@@ -24,10 +26,10 @@ class Regression:
 
     differentiable = True
     needs_vocabulary = False
-    kinds: frozenset[Kind] = frozenset({"regression"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"regression"})
 
-    def loss(self, subject: PromptedModel, batch: Batch) -> Tensor:
-        """Return the mean loss, a scalar.
+    def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        """Return losses [N].
 
         Raises:
             ModelError: if the task has no range.
@@ -35,14 +37,14 @@ class Regression:
         scores = subject.scores(batch)
         values = batch["labels"].to(scores.dtype)
         if scores.shape[1] == 1:
-            return functional.mse_loss(scores[:, 0], values)
+            return functional.mse_loss(scores[:, 0], values, reduction="none")
         if subject.task.range is None:
             raise ModelError(
                 f"task {subject.task.name} has no [range], so its values cannot be placed between two poles"
             )
         high = (values - subject.task.range.low) / (subject.task.range.high - subject.task.range.low)
         target = torch.stack([1 - high, high], dim=1)
-        return functional.kl_div(scores.log_softmax(-1), target, reduction="batchmean")
+        return functional.kl_div(scores.log_softmax(-1), target, reduction="none").sum(-1)
 
 
 OBJECTIVES.register("regression")(Regression())
