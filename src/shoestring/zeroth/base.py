@@ -92,12 +92,15 @@ class ZerothOrder(Optimizer):
     Attributes:
         last_loss: the loss of the last estimate.
         last_projected_grads: the projected gradients of the last estimate, one a direction.
+        last_passes: how often the last estimate asked for the loss.
     """
 
     # On the class, since a copied or unpickled optimizer has its parameter groups and nothing else.
     last_loss: Tensor | None = None
     last_projected_grads: tuple[float, ...] = ()
+    last_passes: int = 0
     _estimate: Estimate | None = None
+    _closure: Closure | None = None
     _engine: Engine | None = None
 
     def __init__(self, params: Params, lr: float, own: dict[str, Any], **common: Unpack[Common]) -> None:
@@ -174,10 +177,13 @@ class ZerothOrder(Optimizer):
             OptimizerError: if the loss is not finite or the closure calls `backward()`; the weights are restored.
         """
         self._estimate = None
+        self.last_passes = 0
 
         def evaluate(points: Points) -> list[float]:
-            return self._finite(self.engine.losses(closure, points))
+            self.last_passes += len(points.coefficients)
+            return self.finite(self.engine.losses(closure, points))
 
+        self._closure = closure
         try:
             found = self.propose(evaluate)
         except _NonFiniteError as error:
@@ -188,6 +194,8 @@ class ZerothOrder(Optimizer):
                 ) from None
             self.shared["skipped"] += 1
             found = Estimate((), error.loss)
+        finally:
+            self._closure = None
         self._estimate = found
         self.last_projected_grads = found.projected_grads
         self.last_loss = torch.tensor(found.loss)
@@ -220,13 +228,28 @@ class ZerothOrder(Optimizer):
         self.engine.finalize()
 
     @property
+    def closure(self) -> Closure:
+        """The closure of the estimate under way, for the few optimizers that need more than its values at points.
+
+        The weights are in place after `finalize()`; count each evaluation in `last_passes`, and hand the numbers found
+        to `finite`.
+
+        Raises:
+            OptimizerError: outside of `propose`.
+        """
+        if self._closure is None:
+            raise OptimizerError(f"{type(self).__name__}: there is a closure only while an estimate is made")
+        return self._closure
+
+    @property
     def engine(self) -> Engine:
         """The engine, over the tensors that require gradients when it is first asked for."""
         if self._engine is None:
             self._engine = ENGINES.get(self.engine_name)(trained_tensors(self.param_groups))
         return self._engine
 
-    def _finite(self, losses: Sequence[float]) -> list[float]:
+    def finite(self, losses: Sequence[float]) -> list[float]:
+        """Return `losses`; one that is NaN or infinite ends the estimate, as `nonfinite` says."""
         for loss in losses:
             if not math.isfinite(loss):
                 raise _NonFiniteError(loss)
@@ -251,6 +274,27 @@ def check(optimizer: str, name: str, value: float, *, positive: bool = False, wh
     if not (math.isfinite(value) and allowed):
         least = "at least 1" if whole else "positive" if positive else "not negative"
         raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be finite and {least}")
+
+
+def check_share(optimizer: str, name: str, value: float) -> None:
+    """Check a number given to an optimizer: at least 0 and below 1, as the memory of a running mean.
+
+    Raises:
+        OptimizerError: if it is not.
+    """
+    if not 0 <= value < 1:
+        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be at least 0 and below 1")
+
+
+def check_choice(optimizer: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Check a choice given to an optimizer.
+
+    Raises:
+        OptimizerError: if it is none of those allowed.
+    """
+    if value not in allowed:
+        names = ", ".join(map(repr, allowed))
+        raise OptimizerError(f"{optimizer}: {name}={value!r}; allowed: {names}")
 
 
 OPTIMIZERS: Registry[type[Any]] = Registry("zeroth-order optimizer", "shoestring.zeroth.optimizers")

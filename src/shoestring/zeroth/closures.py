@@ -33,7 +33,7 @@ class PerExample:
 
     def __call__(self) -> Tensor:
         """Return the loss, a scalar."""
-        return torch.stack([self.losses(batch).detach().mean() for batch in self.micro_batches]).mean()
+        return torch.stack([self.losses(batch).mean() for batch in self.micro_batches]).mean()
 
 
 def evaluate(closure: Closure) -> float:
