@@ -274,13 +274,20 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_last_good_weights
     from safetensors.torch import load_file
 
     from shoestring.training.objectives.cross_entropy import CrossEntropy
+    from shoestring.training.trainer import PromptTrainer
 
-    original, calls = CrossEntropy.loss, iter(range(99))
+    original, at = CrossEntropy.losses, [0]
 
-    def loss(self: Any, *inputs: Any) -> Any:
-        return original(self, *inputs) * (float("nan") if next(calls) == 8 else 1.0)
+    def losses(self: Any, *inputs: Any) -> Any:
+        return original(self, *inputs) * (float("nan") if at[0] == 5 else 1.0)
 
-    monkeypatch.setattr(CrossEntropy, "loss", loss)
+    def note(self: Any, inputs: Any) -> Any:
+        at[0] = self.state.global_step + 1
+        return trainer_losses(self, inputs)
+
+    trainer_losses = PromptTrainer.losses
+    monkeypatch.setattr(CrossEntropy, "losses", losses)
+    monkeypatch.setattr(PromptTrainer, "losses", note)
     message = (
         r"step 5: the loss is nan on the batch \[train:\d+, train:\d+, train:\d+, train:\d+\]; a smaller method\.lr"
     )

@@ -393,7 +393,7 @@ def test_an_error_of_the_system_is_not_taken_for_the_disks_and_leaves_a_record(
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     if when == "fit":
-        monkeypatch.setattr("shoestring.training.objectives.cross_entropy.CrossEntropy.loss", no_memory)
+        monkeypatch.setattr("shoestring.training.objectives.cross_entropy.CrossEntropy.losses", no_memory)
     else:
         monkeypatch.setattr(PromptedModel, "predict", no_memory)
     with pytest.raises(OSError, match="Cannot allocate memory"):

@@ -150,3 +150,24 @@ def test_only_the_examples_whose_loss_is_not_finite_are_named(
     with pytest.raises(NonFiniteLossError) as error:
         train(tiny.job(tiny.prompted("roberta", "masked"), tmp_path, Adam(steps=2)), log=lambda line: None)
     assert error.value.examples == (f"train:{seen[0].indices[1]}",)
+
+
+def test_steps_whose_loss_is_not_finite_are_skipped_and_counted_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    poison(monkeypatch, 3)
+    lines: list[dict[str, Any]] = []
+    settings = MeZO(steps=5, eval_every=5, batch_size=4, lr=1e-3, log_every=1, nonfinite="skip", select="last")
+    train(tiny.job(tiny.prompted("roberta", "masked"), tmp_path, settings), log=lines.append)
+    logged = [line for line in lines if "loss" in line]
+    assert [line.get("skipped", 0) for line in logged] == [0, 0, 1, 1, 1]
+    assert all(math.isfinite(line["loss"]) for line in logged)
+
+
+def test_a_skipped_step_moves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    poison(monkeypatch, 1)
+    subject = tiny.prompted("roberta", "masked", dtype=torch.float64)
+    before = tiny.weights(subject.model)
+    train(tiny.job(subject, tmp_path, MeZO(steps=1, lr=1e-1, nonfinite="skip")), log=lambda line: None)
+    for name, value in tiny.weights(subject.model).items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-12, msg=name)

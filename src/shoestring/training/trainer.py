@@ -102,11 +102,12 @@ class PromptTrainer(Trainer):
         """Return the losses [N] of a batch that may be repeated.
 
         Raises:
-            NonFiniteLossError: if one is NaN or infinite; names the step and the examples.
+            NonFiniteLossError: if one is NaN or infinite, unless such steps are skipped; names step and examples.
         """
         batch = {name: value for name, value in inputs.items() if name != _EXAMPLE}
         losses = self.objective.losses(self.job.subject, batch)
-        if not math.isfinite(total := float(losses.detach().sum())):
+        skip = getattr(self.job.settings, "nonfinite", "raise") == "skip"
+        if not skip and not math.isfinite(total := float(losses.detach().sum())):
             broken = inputs[_EXAMPLE][~losses.detach().isfinite()].tolist()
             examples = dict.fromkeys(self.job.train[index].uid for index in broken or inputs[_EXAMPLE].tolist())
             raise NonFiniteLossError(self.state.global_step + 1, total, list(examples))
@@ -211,15 +212,18 @@ class ZerothTrainer(PromptTrainer):
         micro, self._micro = self._micro, []
         passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
         forward, examples = passes.forward, passes.forward_examples
-        loss = self.zeroth.estimate(PerExample(self.losses, micro))
+        before, loss = self.zeroth.last_loss, self.zeroth.estimate(PerExample(self.losses, micro))
         # One pass over a batch repeated for P points costs what P passes cost, and is counted so.
         passes.forward = forward + len(micro) * (passes.forward_examples - examples) // rows
-        return loss.to(self.args.device)
+        # In the mean that is logged, a skipped step stands for the one before it.
+        return (loss if before is None or loss.isfinite() else before).to(self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, calling the number in the place of the gradient's norm what it is."""
         if "grad_norm" in logs:
             logs["projected_grad"] = logs.pop("grad_norm")
+            if self.zeroth.shared["skipped"]:
+                logs["skipped"] = self.zeroth.shared["skipped"]
         super().log(logs, start_time)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float:
