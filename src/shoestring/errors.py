@@ -86,6 +86,10 @@ class OptimizerError(ShoestringError):
     """An optimizer is given settings or a closure it cannot work with."""
 
 
+class TrajectoryError(ShoestringError):
+    """A trajectory is damaged, or is not that of the weights or the optimizer it is replayed on."""
+
+
 class NonFiniteLossError(ShoestringError):
     """The loss became NaN or infinite; names the step and the examples of the batch."""
 

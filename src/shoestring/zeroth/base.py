@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.registry import Registry
 from shoestring.seeds import derive
-from shoestring.zeroth.closures import Closure
+from shoestring.zeroth.closures import Closure, Recorded
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions
 from shoestring.zeroth.engines.base import ENGINES, Engine
 from shoestring.zeroth.noise.base import Term
+from shoestring.zeroth.observer import Observer, noting
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.update import Rate, TermsUpdate, Update
@@ -93,15 +94,27 @@ class ZerothOrder(Optimizer):
         last_loss: the loss of the last estimate.
         last_projected_grads: the projected gradients of the last estimate, one a direction.
         last_passes: how often the last estimate asked for the loss.
+        last_answers: what it was answered: with the settings they decide the step.
+        given: the settings it was made with.
+        observer: is told of every step, or None.
     """
 
     # On the class, since a copied or unpickled optimizer has its parameter groups and nothing else.
     last_loss: Tensor | None = None
     last_projected_grads: tuple[float, ...] = ()
     last_passes: int = 0
+    last_answers: tuple[float, ...] = ()
+    given: dict[str, Any]
+    observer: Observer | None = None
     _estimate: Estimate | None = None
     _closure: Closure | None = None
     _engine: Engine | None = None
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Let the constructor note what it is given."""
+        super().__init_subclass__(**more)
+        if "__init__" in vars(cls):
+            cls.__init__ = noting(cls.__init__)
 
     def __init__(self, params: Params, lr: float, own: dict[str, Any], **common: Unpack[Common]) -> None:
         settings: dict[str, Any] = {**_DEFAULTS, **common}
@@ -124,7 +137,8 @@ class ZerothOrder(Optimizer):
         self.param_groups[0].update(own)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("directions", "engine_name", "rounding", "nonfinite", "_own")
+        self._settle()
+        kept = ("directions", "engine_name", "rounding", "nonfinite", "given", "_own")
         return super().__getstate__() | {name: getattr(self, name) for name in kept}
 
     @property
@@ -166,6 +180,7 @@ class ZerothOrder(Optimizer):
                 )
         for name in ("lr", "weight_decay"):
             check(type(self).__name__, name, param_group.get(name, 0.0))
+        self._settle()
         self._engine = None
         super().add_param_group(param_group)
 
@@ -177,7 +192,9 @@ class ZerothOrder(Optimizer):
             OptimizerError: if the loss is not finite or the closure calls `backward()`; the weights are restored.
         """
         self._estimate = None
-        self.last_passes = 0
+        self.last_passes, self.last_answers = 0, ()
+        if self.observer is not None:
+            self.observer.estimating()
 
         def evaluate(points: Points) -> list[float]:
             self.last_passes += len(points.coefficients)
@@ -199,6 +216,8 @@ class ZerothOrder(Optimizer):
         self._estimate = found
         self.last_projected_grads = found.projected_grads
         self.last_loss = torch.tensor(found.loss)
+        if self.observer is not None:
+            self.observer.estimated()
         return self.last_loss
 
     @overload
@@ -217,22 +236,50 @@ class ZerothOrder(Optimizer):
             raise OptimizerError(
                 f"{type(self).__name__}.step() needs a closure that returns the loss: opt.step(lambda: loss_of(model))"
             )
-        found, self._estimate = self._estimate, None
-        if math.isfinite(found.loss):
+        found = self._estimate
+        skipped = not math.isfinite(found.loss)
+        if self.observer is not None:
+            self.observer.stepping(self.last_answers, skipped=skipped)
+        self._estimate = None
+        if not skipped:
             self.engine.apply(self.update(found))
         self.shared["steps"] += 1
+        if self.observer is not None:
+            self.observer.stepped()
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, once what an engine put off has been applied: the weights beside it are its own."""
+        self._settle()
+        return super().state_dict()
+
+    def _settle(self) -> None:
+        if self._engine is not None:
+            self.finalize()
 
     def finalize(self) -> None:
         """Apply what an engine put off: call it before weights are evaluated or saved."""
         self.engine.finalize()
+        if self.observer is not None:
+            self.observer.finalized()
+
+    def measure(self, count: int, compute: Callable[[Closure], Sequence[float]]) -> list[float]:
+        """Return `count` numbers that `compute` finds with the closure by other means than its values at points.
+
+        Where a log is replayed there is no model behind the closure, and the logged numbers are returned.
+
+        Raises:
+            OptimizerError: outside of `propose`.
+        """
+        closure = self.closure
+        return self.finite(closure.take(count) if isinstance(closure, Recorded) else compute(closure))
 
     @property
     def closure(self) -> Closure:
         """The closure of the estimate under way, for the few optimizers that need more than its values at points.
 
-        The weights are in place after `finalize()`; count each evaluation in `last_passes`, and hand the numbers found
-        to `finite`.
+        The weights are in place after `finalize()`; count each evaluation in `last_passes`, and ask for numbers through
+        `measure`.
 
         Raises:
             OptimizerError: outside of `propose`.
@@ -250,6 +297,7 @@ class ZerothOrder(Optimizer):
 
     def finite(self, losses: Sequence[float]) -> list[float]:
         """Return `losses`; one that is NaN or infinite ends the estimate, as `nonfinite` says."""
+        self.last_answers += tuple(losses)
         for loss in losses:
             if not math.isfinite(loss):
                 raise _NonFiniteError(loss)
@@ -262,18 +310,20 @@ class _NonFiniteError(Exception):
         self.loss = loss
 
 
-def check(optimizer: str, name: str, value: float, *, positive: bool = False, whole: bool = False) -> None:
-    """Check a number given to an optimizer: finite, and not negative, positive, or whole and at least 1.
+def check(
+    optimizer: str, name: str, value: float, *, positive: bool = False, whole: bool = False, least: int = 1
+) -> None:
+    """Check a number given to an optimizer: finite, and not negative, positive, or whole and at least `least`.
 
     Raises:
         OptimizerError: if it is not.
     """
     if whole and math.isfinite(value) and value != int(value):
         raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be a whole number")
-    allowed = value >= 1 if whole else value > 0 if positive else value >= 0
+    allowed = value >= least if whole else value > 0 if positive else value >= 0
     if not (math.isfinite(value) and allowed):
-        least = "at least 1" if whole else "positive" if positive else "not negative"
-        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be finite and {least}")
+        bound = f"at least {least}" if whole else "positive" if positive else "not negative"
+        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be finite and {bound}")
 
 
 def check_share(optimizer: str, name: str, value: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shoestring.errors import OptimizerError
+from shoestring.errors import OptimizerError, TrajectoryError
 
 Closure = Callable[[], "Tensor | float"]
 
@@ -34,6 +34,30 @@ class PerExample:
     def __call__(self) -> Tensor:
         """Return the loss, a scalar."""
         return torch.stack([self.losses(batch).mean() for batch in self.micro_batches]).mean()
+
+
+class Recorded:
+    """A closure that gives the answers of a logged step once more, in their order."""
+
+    def __init__(self, answers: Sequence[float]) -> None:
+        self._left = list(reversed(answers))
+
+    def __call__(self) -> float:
+        """Return the next answer.
+
+        Raises:
+            TrajectoryError: if there is none left: the log is of another optimizer.
+        """
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[float]:
+        """Return the next `count` answers."""
+        if count > len(self._left):
+            raise TrajectoryError("the optimizer asks for more losses than were logged for this step")
+        return [self._left.pop() for _ in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._left)
 
 
 def evaluate(closure: Closure) -> float:
