@@ -48,10 +48,13 @@ class TermsUpdate:
 
     def __call__(self, tensor: Trained, start: int, stop: int) -> None:
         """Move elements start ... stop of `tensor`, seen as one axis."""
+        keep, moves = self.on(tensor)
+        if moves or keep != 1:
+            self.directions.add(tensor.flat[start:stop], tensor, moves, start, keep, self.rounding)
+
+    def on(self, tensor: Trained) -> tuple[float, list[Term]]:
+        """Return what a tensor is multiplied with, and the terms that are added to it then."""
         rate = self.rates[tensor.group]
-        keep = 1 - rate.lr * rate.weight_decay
-        moved = [(seed, -rate.lr * coefficient) for seed, coefficient in self.terms]
-        if not self.directions.touches(tensor):
-            moved = []
-        if moved or keep != 1:
-            self.directions.add(tensor.flat[start:stop], tensor, moved, start, keep, self.rounding)
+        touched = self.directions.touches(tensor)
+        moves = [(seed, -rate.lr * coefficient) for seed, coefficient in self.terms] if touched else []
+        return 1 - rate.lr * rate.weight_decay, moves

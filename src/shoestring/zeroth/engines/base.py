@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from shoestring.registry import Registry
-from shoestring.zeroth.closures import Closure
+from shoestring.zeroth.closures import Closure, evaluate
+from shoestring.zeroth.engines.guards import Watch, warn_of_lost_updates, warn_of_resolution
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
@@ -17,18 +19,49 @@ class Engine(ABC):
 
     def __init__(self, tensors: Sequence[Trained]) -> None:
         self.tensors = tensors
+        self._watching = True
+        self._weighing = True
 
     @abstractmethod
     def losses(self, closure: Closure, points: Points) -> list[float]:
-        """Return the loss at each point; the weights are what they were, whatever happens inside the closure."""
+        """Return the loss at each point; what happens inside the closure does no harm to the weights."""
 
     def apply(self, update: Update) -> None:
         """Move the weights, now or (an engine that defers) on the way through the next evaluation."""
+        self.weigh(update)
         for tensor in self.tensors:
             update(tensor, 0, tensor.param.numel())
 
     def finalize(self) -> None:  # noqa: B027 - most put nothing off
         """Do what was put off, so that the weights are what the optimizer means them to be. Nothing, here."""
+
+    def evaluate(self, closure: Closure, points: Points) -> float:
+        """Return the loss where the weights are; the first forward pass is watched.
+
+        Raises:
+            OptimizerError: if it is random, or does not read an adapter that is trained.
+        """
+        if not self._watching:
+            return evaluate(closure)
+        touched = [tensor for tensor in self.tensors if points.directions.touches(tensor)]
+        with Watch(touched) as watch:
+            loss = evaluate(closure)
+        if watch.forward_seen:
+            self._watching = False
+            watch.report()
+            warn_of_resolution(touched, points)
+        return loss
+
+    def weigh(self, update: Update) -> None:
+        """Say, once, where an update is too small for the weights; skipped steps say nothing."""
+        if self._weighing:
+            self._weighing = False
+            warn_of_lost_updates(self.tensors, update)
+
+
+def finite(losses: Sequence[float]) -> bool:
+    """Return whether no loss is NaN or infinite."""
+    return all(map(math.isfinite, losses))
 
 
 ENGINES: Registry[type[Engine]] = Registry("engine", "shoestring.zeroth.engines")

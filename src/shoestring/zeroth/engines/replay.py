@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoestring.zeroth.closures import Closure, evaluate
+from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.engines.base import ENGINES, Engine
 from shoestring.zeroth.points import Points
 
@@ -26,7 +26,7 @@ class ReplayEngine(Engine):
             for row in points.coefficients:
                 self._move(points, place, row)
                 place = row
-                found.append(evaluate(closure))
+                found.append(self.evaluate(closure, points))
         finally:
             self._move(points, place, tuple(0.0 for _ in points.seeds))
         return found

@@ -1,0 +1,113 @@
+"""The fused engine: in place, with the passes over the weights between two points merged into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoestring.zeroth.closures import Closure
+from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.noise.base import Term
+from shoestring.zeroth.points import Points
+from shoestring.zeroth.tensors import Trained
+from shoestring.zeroth.update import TermsUpdate, Update
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the weights stand: theta + sum of coefficient * z(seed)."""
+
+    directions: Directions
+    terms: tuple[Term, ...]
+
+
+@ENGINES.register("fused")
+class FusedEngine(Engine):
+    """Moves the weights from point to point in place: for P points P passes over them a step, where replay makes P + 2.
+
+    The way from the last point of one step, theta + a z, to the first of the next is one sum per tensor, restoring,
+    update and perturbation together:
+
+        theta' = keep (theta + a z)  -  keep a z  +  sum of moves  +  a' z'
+
+    It needs nothing of the model, reads every weight from its own tensor, and costs no memory. Between steps the
+    weights stand at the last point: until `finalize()` a forward pass sees them displaced, and loading other weights
+    would be undone in part. Whatever fails inside the closure, and a loss that is not finite, puts them back at once.
+    In half precision moving to and fro rounds: weights drift, though updates are not lost.
+
+    Where an update is no sum over the same directions, or the directions must see unperturbed weights (`prepare`),
+    the three moves follow each other, tensor by tensor.
+    """
+
+    _place: Place | None = None
+    _update: Update | None = None
+
+    def losses(self, closure: Closure, points: Points) -> list[float]:
+        """Return the loss at each point; the weights stay at the last one until the next move or `finalize`."""
+        if type(points.directions).prepare is not Directions.prepare:
+            self.finalize()
+        points.directions.prepare(self.tensors)
+        found = []
+        try:
+            for row in points.coefficients:
+                terms = tuple((seed, number) for seed, number in zip(points.seeds, row, strict=True) if number)
+                self._move(Place(points.directions, terms))
+                found.append(self.evaluate(closure, points))
+        except BaseException:
+            self.finalize()
+            raise
+        if not finite(found):
+            self.finalize()
+        return found
+
+    def apply(self, update: Update) -> None:
+        """Put the update off until the weights move anyway; at once where they are in place."""
+        self.weigh(update)
+        if self._update is not None:
+            self.finalize()
+        self._update = update
+        if self._place is None:
+            self.finalize()
+
+    def finalize(self) -> None:
+        """Put the weights back, and apply the update that was put off."""
+        if self._place is not None or self._update is not None:
+            self._move(None)
+
+    def _move(self, there: Place | None) -> None:
+        here, update = self._place, self._update
+        for tensor in self.tensors:
+            move_tensor(tensor, here, update, there)
+        self._place, self._update = there, None
+
+
+def move_tensor(tensor: Trained, here: Place | None, update: Update | None, there: Place | None) -> None:
+    """Take one tensor from a place (None: its own) through an update to another place."""
+    places = [place for place in (here, there) if place is not None and place.terms]
+    families = {id(place.directions): place.directions for place in places}
+    if isinstance(update, TermsUpdate):
+        families[id(update.directions)] = update.directions
+    if len(families) != 1 or not (update is None or isinstance(update, TermsUpdate)):
+        _add(tensor, here, -1.0)
+        if update is not None:
+            update(tensor, 0, tensor.param.numel())
+        _add(tensor, there, 1.0)
+        return
+    (directions,) = families.values()
+    keep, moves = (1.0, []) if update is None else update.on(tensor)
+    totals: dict[int, float] = {}
+    if directions.touches(tensor):
+        for seed, number in (*_scaled(here, -keep), *moves, *_scaled(there, 1.0)):
+            totals[seed] = totals.get(seed, 0.0) + number
+    terms = [(seed, total) for seed, total in totals.items() if total]
+    if terms or keep != 1:
+        directions.add(tensor.flat, tensor, terms, 0, keep, None if update is None else update.rounding)
+
+
+def _scaled(place: Place | None, factor: float) -> list[Term]:
+    return [] if place is None else [(seed, factor * number) for seed, number in place.terms]
+
+
+def _add(tensor: Trained, place: Place | None, sign: float) -> None:
+    if place is not None and place.terms and place.directions.touches(tensor):
+        place.directions.add(tensor.flat, tensor, _scaled(place, sign))
