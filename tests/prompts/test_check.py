@@ -128,7 +128,7 @@ def test_a_problem_with_a_tokenizer_is_named(toy_bpe, task, kind, problem):
 
 def test_a_tokenizer_without_a_mask_is_named_with_the_template(toy_gpt2):
     (problem,) = check_task(GOOD, toy_gpt2, "masked")
-    assert problem.startswith(f"task toy, template 'default' (masked): {type(toy_gpt2).__name__} has no mask token")
+    assert problem.startswith("task toy, template 'default' (masked): the tokenizer has no mask token")
 
 
 def test_a_limit_beyond_the_model_is_noted_but_no_problem(roberta):

@@ -46,7 +46,7 @@ def test_words_that_start_with_a_sign_are_looked_up_as_they_stand(toy_bpe):
 
 def test_a_word_of_several_tokens_is_refused_with_its_tokens_and_with_words_near_it(roberta):
     message = (
-        r"task toy, label '0': 'horrendously' is 2 tokens to RobertaTokenizer "
+        r"task toy, label '0': 'horrendously' is 2 tokens to the tokenizer of \S+roberta-bpe "
         r"\('Ġhorrend', 'ously'\); a masked model needs exactly one; single-token words near it: \w+"
     )
     with pytest.raises(LabelWordError, match=message):

@@ -43,14 +43,14 @@ def test_runs_that_have_not_ended_are_counted(tmp_path: Path) -> None:
     unfinished(tmp_path / "going-on")
     found = read_records([tmp_path])
     assert len(found.records) == 1
-    assert found.note is not None
-    assert found.note.startswith("1 run has not ended (still running, or killed): ")
-    assert "going-on" in found.note
+    (note,) = found.notes
+    assert note.startswith("1 run has not ended (still running, or killed): ")
+    assert "going-on" in note
 
 
 def test_all_ended_needs_no_note(tmp_path: Path) -> None:
     write(tmp_path, record())
-    assert read_records([tmp_path]).note is None
+    assert read_records([tmp_path]).notes == ()
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -66,10 +66,24 @@ def test_a_missing_folder_names_the_nearest(tmp_path: Path) -> None:
         read_records([tmp_path / "rnus"])
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    place = write(tmp_path, record())
+def damage(place: Path) -> None:
     text = json.loads((place / "result.json").read_text())
     del text["config"]
     (place / "result.json").write_text(json.dumps(text))
+
+
+def test_a_damaged_record_is_left_out_and_named(tmp_path: Path) -> None:
+    whole = record(seed=21)
+    write(tmp_path, whole)
+    damage(write(tmp_path, record()))
+    found = read_records([tmp_path])
+    assert [run.run_id for run in found.records] == [whole.run_id]
+    (note,) = found.notes
+    assert note.startswith("left out: ")
+    assert "result.json is damaged: config" in note
+
+
+def test_damaged_records_alone_are_refused(tmp_path: Path) -> None:
+    damage(write(tmp_path, record()))
     with pytest.raises(RunFolderError, match=r"result\.json is damaged: config"):
         read_records([tmp_path])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.console import Console
 from runs.records import record
 from shoestring.errors import UnknownNameError
 from shoestring.runs.formats import FORMATS, as_csv, as_latex, as_markdown, as_rich, as_text, fitting
+from shoestring.runs.grouping import NOTHING
 from shoestring.runs.table import Cell, Column, Layout, TableData, tabulate
 
 ODD = TableData(
@@ -86,3 +88,8 @@ def test_on_a_terminal_no_number_is_cut_and_costs_go_below_where_they_do_not_fit
     assert (len(parts) == 1) == (width == 200)
     assert all(part.columns[:2] == table.columns[:2] for part in parts)
     assert [one for part in parts for one in part.columns[2:]] == [*table.columns[2:]]
+
+
+def test_csv_has_an_empty_field_where_a_label_tells_nothing_apart() -> None:
+    table = replace(ODD, rows=((Cell(NOTHING, (NOTHING,)), ODD.rows[0][1]),))
+    assert list(csv.reader(io.StringIO(as_csv(table), newline="")))[1][0] == ""

@@ -58,11 +58,10 @@ def table(  # noqa: PLR0913 - typer reads the options from here
     try:
         made = tabulate(found.records, layout)
     except RunFolderError as error:
-        if found.note is not None:
-            error.add_note(found.note)
+        for note in found.notes:
+            error.add_note(note)
         raise
-    if found.note is not None:
-        made = replace(made, notes=(*made.notes, found.note))
+    made = replace(made, notes=(*made.notes, *found.notes))
     if format_ == "text":
         print_table(made)
         return

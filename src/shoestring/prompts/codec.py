@@ -24,7 +24,8 @@ class Codec:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.name = type(tokenizer).__name__
+        # Of a tokenizer that was loaded, where from; its class says nothing to a user.
+        self.name = f"the tokenizer of {tokenizer.name_or_path}" if tokenizer.name_or_path else "the tokenizer"
         self.unknown = cast("int | None", tokenizer.unk_token_id)
         self._anchors = self._working_anchors() if self._adds_space() else ()
 

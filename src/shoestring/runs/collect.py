@@ -17,37 +17,48 @@ class Collected:
     Attributes:
         records: the records, failed and cancelled ones too, in order of their folders.
         unfinished: run folders without a record: the run goes on in another process, or was killed.
+        damaged: what is wrong with each record that cannot be read.
     """
 
     records: tuple[Record, ...]
     unfinished: tuple[Path, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
-    def note(self) -> str | None:
-        """What a reader of a table should know of the unfinished runs."""
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of a table should know of the runs that are not in it."""
         count = len(self.unfinished)
+        left_out = tuple(f"left out: {problem}" for problem in self.damaged)
         if not count:
-            return None
+            return left_out
         shown = ", ".join(map(str, self.unfinished[:3])) + (", ..." if count > 3 else "")
-        return f"{count} {'run has' if count == 1 else 'runs have'} not ended (still running, or killed): {shown}"
+        has = "run has" if count == 1 else "runs have"
+        return (f"{count} {has} not ended (still running, or killed): {shown}", *left_out)
 
 
 def read_records(paths: Iterable[Path]) -> Collected:
     """Read the records of run folders, and of the run folders that lie directly in other folders.
 
     Raises:
-        RunFolderError: if a path is not a folder, holds no run, or a record in it is damaged.
+        RunFolderError: if a path is not a folder or holds no run, or no record in any of them can be read.
     """
     folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _run_folders(path)))
     records: list[Record] = []
     unfinished: list[Path] = []
+    damaged: list[RunFolderError] = []
     for folder in folders:
-        record = read_record(folder)
+        try:
+            record = read_record(folder)
+        except RunFolderError as error:
+            damaged.append(error)
+            continue
         if record is None:
             unfinished.append(folder)
         else:
             records.append(record)
-    return Collected(tuple(records), tuple(unfinished))
+    if damaged and not records:
+        raise damaged[0]
+    return Collected(tuple(records), tuple(unfinished), tuple(map(str, damaged)))
 
 
 def _run_folders(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shoestring.registry import Registry
+from shoestring.runs.grouping import NOTHING
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,12 +73,15 @@ def as_latex(table: TableData) -> str:
 def as_csv(table: TableData) -> str:
     """Return csv for machines (RFC 4180): mean, sd and n in columns of their own, metrics and bytes unscaled, no notes.
 
-    What is not known (the sd of one run, a missing result) is an empty field.
+    What is not known or not there (the sd of one run, a missing result, a label that tells nothing apart) is an empty
+    field.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow([name for column in table.columns for name in column.csv])
-    writer.writerows([[value for cell in row for value in cell.values] for row in table.rows])
+    writer.writerows(
+        [["" if value == NOTHING else value for cell in row for value in cell.values] for row in table.rows]
+    )
     return out.getvalue()
 
 
