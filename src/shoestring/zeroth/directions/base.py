@@ -28,6 +28,13 @@ class Directions(ABC):
         """Return whether z may differ from zero in this tensor; if not, engines leave it alone."""
         return True
 
+    def chosen(self, tensor: Trained, start: int, stop: int) -> Tensor | None:
+        """Return which of the elements start ... stop may move [n], bool, or None for all.
+
+        Updates that write weights themselves leave the others as they are, weight decay included.
+        """
+        return None
+
     def prepare(self, tensors: Iterable[Trained]) -> None:  # noqa: B027 - most have nothing to note
         """Note what depends on the unperturbed weights; called before each evaluation, when they are in place."""
 
