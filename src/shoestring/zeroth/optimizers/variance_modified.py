@@ -1,0 +1,86 @@
+"""Variance-modified MeZO: layers are perturbed in inverse proportion to a norm; still unbiased."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
+from shoestring.zeroth.directions.scaled import Scaled
+from shoestring.zeroth.layers import NORMS, Norms, layer_norms, layer_of
+from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.update import TermsUpdate, Update
+
+
+@OPTIMIZERS.register("variance-modified-mezo")
+class VarianceModifiedMeZO(ZerothOrder):
+    r"""MeZO with one scale c for each layer, that changes the estimate's variance and not its mean.
+
+    Per step, for each of n directions z, with D = diag(c):
+
+        g = (L(theta + eps z / c) - L(theta - eps z / c)) / (2 eps)
+        theta <- theta - lr * ( mean over directions of g * (c z)  +  weight_decay * theta )
+
+    E g (c z) = D E[z z'] D^-1 gradient = gradient. Layers are the embeddings, each numbered layer, the head and the
+    rest, by the tensors' names: see `shoestring.zeroth.layers`. c is a norm of the layer (`norms`), measured before the
+    first step, and again every `recompute_every` steps (an epoch); 0 is replaced by 1.
+
+    Costs 2n forward passes a step and one number a layer, kept in the parameter groups. A measurement of the
+    "zeroth-order" norms takes two more forward passes a layer, one of the "gradients" a forward and a backward pass and
+    the memory of backpropagation, once; "parameters" none.
+
+    Args:
+        params: parameters with their names: `model.named_parameters()`; without, every tensor is a layer.
+        lr: learning rate.
+        eps: size of the perturbation.
+        samples: number n of directions.
+        norms: "parameters", "gradients" or "zeroth-order".
+        recompute_every: steps between measurements; None: the first is kept.
+        common: see `ZerothOrder`.
+
+    Source: Malladi et al. 2023, definition 6 and appendix B (arXiv 2305.17333).
+    Differs: the reference's option to divide a parameter norm by the root of the number of parameters divides it by the
+        root of the norm itself; there is none here.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-6,
+        *,
+        eps: float = 1e-3,
+        samples: int = 1,
+        norms: Norms = "parameters",
+        recompute_every: int | None = None,
+        **common: Unpack[Common],
+    ) -> None:
+        name = type(self).__name__
+        check(name, "samples", samples, whole=True)
+        check_choice(name, "norms", norms, NORMS)
+        if recompute_every is not None:
+            check(name, "recompute_every", recompute_every, whole=True)
+        own = {"samples": int(samples), "norms": norms, "recompute_every": recompute_every, "scales": None}
+        super().__init__(params, lr, {"eps": eps, **own}, **common)
+
+    def propose(self, evaluate: Evaluate) -> Estimate:
+        """Measure the norms if it is time; evaluate both ends of every direction, shortened by them."""
+        eps, samples, every = self.shared["eps"], self.shared["samples"], self.shared["recompute_every"]
+        due = every is not None and self.shared["steps"] % every == 0
+        if self.shared["scales"] is None or due:
+            self.shared["scales"] = layer_norms(self, evaluate, self.shared["norms"], eps)
+        shortened = self.scaled(-1)
+        seeds = [self.direction_seed(sample) for sample in range(samples)]
+        pairs = [evaluate(both_ends(shortened, seed, eps)) for seed in seeds]
+        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
+        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
+        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads)
+
+    def update(self, estimate: Estimate) -> Update:
+        """Descend along the slopes times the directions, lengthened by the norms."""
+        return TermsUpdate(self.scaled(1), estimate.terms, self.rates(), self.rounding_seed())
+
+    def scaled(self, power: int) -> Scaled:
+        """Return the directions times c^power, layer by layer."""
+        scales = self.shared["scales"]
+        return Scaled(
+            self.directions, {tensor.name: scales[layer_of(tensor.name)] ** power for tensor in self.engine.tensors}
+        )
