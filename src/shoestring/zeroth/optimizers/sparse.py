@@ -1,0 +1,93 @@
+"""Sparse-MeZO: MeZO on the small weights only."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import Tensor
+
+from shoestring.errors import OptimizerError
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.directions.masked import Masked
+from shoestring.zeroth.masks import Bits, pack_bits
+from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.update import TermsUpdate, Update
+
+
+@OPTIMIZERS.register("sparse-mezo")
+class SparseMeZO(ZerothOrder):
+    r"""MeZO that perturbs and moves the weights of small magnitude.
+
+    Before the first step, for each tensor: h = the (1 - sparsity) quantile of |theta|. Then per step:
+
+        m = [ |theta| <= h ],  of the unperturbed weights
+        g = (L(theta + eps m z) - L(theta - eps m z)) / (2 eps)
+        theta <- theta - lr * m * ( mean over n directions of g z  +  weight_decay * theta )
+
+    Unbiased for the gradient in the chosen weights. The others are not written at all: neither perturbed, nor moved,
+    nor decayed. A weight that grows beyond h stays there, one that is chosen may leave.
+
+    Costs 2n forward passes a step, a pass over the weights to note the mask (so that what an engine has put off is
+    applied first), and one bit a weight. The thresholds are numbers in the parameter groups.
+
+    Args:
+        params: parameters, best with their names: `model.named_parameters()`.
+        lr: learning rate.
+        eps: size of the perturbation.
+        samples: number n of directions.
+        sparsity: share of the weights of every tensor that is left alone, at the beginning.
+        common: see `ZerothOrder`.
+
+    Source: Liu et al. 2024, Sparse MeZO (arXiv 2402.15751).
+    Differs: the k-th chosen weight of a tensor gets the k-th number of a direction, so that as many are made as
+        weights move.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-6,
+        *,
+        eps: float = 1e-3,
+        samples: int = 1,
+        sparsity: float = 0.75,
+        **common: Unpack[Common],
+    ) -> None:
+        name = type(self).__name__
+        check(name, "samples", samples, whole=True)
+        if not 0 <= sparsity < 1:
+            raise OptimizerError(f"{name}: sparsity={sparsity!r}; it must be at least 0 and below 1")
+        own = {"eps": eps, "samples": int(samples), "sparsity": sparsity, "thresholds": None}
+        super().__init__(params, lr, own, **common)
+
+    def propose(self, evaluate: Evaluate) -> Estimate:
+        """Note which weights are small; evaluate both ends of every direction in them."""
+        # Engines move weights in place and put updates off: the mask is noted while the weights are as they should be.
+        self.engine.finalize()
+        tensors = self.engine.tensors
+        if self.shared["thresholds"] is None:
+            share = 1 - self.shared["sparsity"]
+            self.shared["thresholds"] = {tensor.name: threshold(tensor.param, share) for tensor in tensors}
+        limits = self.shared["thresholds"]
+        masks = {tensor.name: Bits(pack_bits(tensor.flat.abs() <= limits[tensor.name])) for tensor in tensors}
+        masked = Masked(self.directions, masks)
+        eps, samples = self.shared["eps"], self.shared["samples"]
+        seeds = [self.direction_seed(sample) for sample in range(samples)]
+        pairs = [evaluate(both_ends(masked, seed, eps)) for seed in seeds]
+        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
+        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
+        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads, masked)
+
+    def update(self, estimate: Estimate) -> Update:
+        """Descend along the estimate, in the weights that were small when it was made."""
+        return TermsUpdate(estimate.extra, estimate.terms, self.rates(), self.rounding_seed())
+
+
+def threshold(param: Tensor, share: float) -> float:
+    """Return the least h such that at least `share` of the elements, and one at least, have |theta| <= h.
+
+    >>> threshold(torch.tensor([4.0, -1.0, 2.0, -3.0]), 0.5)
+    2.0
+    """
+    flat = param.detach().reshape(-1).abs()
+    return float(flat.kthvalue(max(1, min(len(flat), round(share * len(flat))))).values)
