@@ -184,6 +184,21 @@ class ZerothOrder(Optimizer):
         self._engine = None
         super().add_param_group(param_group)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Differs: `torch.optim.Optimizer` casts the state to the dtype of the parameters, which loses what is kept in
+            float32 beside half-precision weights. Here it keeps its dtype, and moves to the parameter's device.
+        """
+        super().load_state_dict(state_dict)
+        self._estimate = None
+        saved = [number for group in state_dict["param_groups"] for number in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for number, param in zip(saved, params, strict=True):
+            for name, value in state_dict["state"].get(number, {}).items():
+                if isinstance(value, Tensor):
+                    self.state[param][name] = value.detach().to(param.device, copy=True)
+
     @torch.no_grad()
     def estimate(self, closure: Closure) -> Tensor:
         """Evaluate the loss at the points of this step, leave the weights as they were; return the loss, detached.

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from shoestring.zeroth.noise.base import Distribution, Noise
-from shoestring.zeroth.noise.plain import PlainNoise
+from shoestring.zeroth.noise.choose import noise_for, using
 
-__all__ = ["Distribution", "Noise", "noise_for"]
-
-_PLAIN = PlainNoise()
-
-
-def noise_for(weight: Tensor) -> Noise:
-    """Return the fastest backend for tensors like `weight`."""
-    return _PLAIN
+__all__ = ["Distribution", "Noise", "noise_for", "using"]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from shoestring.zeroth.noise import philox
 from shoestring.zeroth.noise.base import Noise, Source, Term
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _MASK_32 = (1 << 32) - 1
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-GAUSSIAN, RADEMACHER, ROUNDING = 0, 1, 2
 
 
 class PlainNoise(Noise):
-    """Philox 4x32-10 in int64 arithmetic, Box-Muller in float32."""
+    """The stream of `philox` in tensor operations: integers as int64, float32 operations one by one."""
 
     name: ClassVar[str] = "torch"
 
@@ -42,11 +39,12 @@ class PlainNoise(Noise):
         """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
         for begin in range(0, len(weight), _CHUNK):
             part = weight[begin : begin + _CHUNK]
-            total = part.to(wide(part.dtype)) * keep
+            total = part.to(wide(part.dtype)) * rounded(keep, part.dtype)
             z = torch.empty(len(part), device=part.device)
             for seed, coefficient in terms:
-                self.fill(z, source, seed, start + begin)
-                total += z.to(total.dtype) * coefficient
+                if factor := rounded(coefficient, part.dtype):
+                    self.fill(z, source, seed, start + begin)
+                    total = total + z.to(total.dtype) * factor
             write(part, total, source.key, start + begin, rounding)
 
     def points(
@@ -66,8 +64,8 @@ class PlainNoise(Noise):
             for place, seed in enumerate(seeds):
                 self.fill(z, source, seed, start + begin)
                 for point, row in enumerate(coefficients):
-                    if row[place]:
-                        sums[point] = sums[point] + z.to(sums[point].dtype) * row[place]
+                    if factor := rounded(row[place], part.dtype):
+                        sums[point] = sums[point] + z.to(sums[point].dtype) * factor
             for point, total in enumerate(sums):
                 outs[point, begin : begin + len(part)] = total.to(outs.dtype)
 
@@ -91,57 +89,103 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def rounded(value: float, dtype: torch.dtype) -> float:
+    """Return a coefficient as sums of weights of `dtype` take it: rounded to float32, for float64 as it is."""
+    return torch.tensor(value, dtype=wide(dtype)).item()
+
+
 def write(weight: Tensor, total: Tensor, key: int, start: int, rounding: int | None) -> None:
-    """Round `total` to the dtype of `weight` and write it there."""
-    if rounding is None or weight.dtype == total.dtype:
+    """Round `total` to the dtype of `weight` and write it there: to the nearest, or at random with seed `rounding`."""
+    if rounding is None or weight.dtype not in (torch.bfloat16, torch.float16):
         weight.copy_(total.to(weight.dtype))
         return
-    words = philox(rounding, key, ROUNDING, start // 4, (start + len(weight) + 3) // 4 - start // 4, weight.device)
-    uniform = words.view(-1)[start % 4 :][: len(weight)].double() * 2.0**-32
-    below = total.to(weight.dtype)
-    below = torch.where(below.to(total.dtype) > total, torch.nextafter(below, torch.full_like(below, -math.inf)), below)
-    above = torch.nextafter(below, torch.full_like(below, math.inf))
-    share = (total.double() - below.double()) / (above.double() - below.double())
-    weight.copy_(torch.where(uniform < share, above, below))
+    dither = _dither(rounding, key, start, len(weight), weight.device)
+    bits = total.contiguous().view(torch.int32).long() & _MASK_32
+    size, sign = bits & 0x7FFFFFFF, bits >> 31 << 15
+    if weight.dtype == torch.bfloat16:
+        near, infinity = (size + dither) >> 16, 0x7F80
+    else:
+        tiny = (total.abs().clamp(max=2.0**-14) * 2.0**40).nan_to_num().long() + dither >> 16
+        near = torch.where(size < 0x38800000, tiny, (size + (dither >> 3) >> 13) - (112 << 10))
+        infinity = 0x7C00
+    near = torch.where(size < 0x7F800000, near.clamp(max=infinity), infinity)
+    near = torch.where(size > 0x7F800000, infinity | infinity >> 1, near) | sign
+    weight.copy_((near - (near >> 15 << 16)).to(torch.int16).view(weight.dtype))
 
 
-def philox(seed: int, key: int, stream: int, block: int, count: int, device: torch.device) -> Tensor:
-    """Return words [count, 4] of Philox 4x32-10, as int64 in 0 ... 2^32 - 1.
-
-    Key = seed (two words); counter = (block, stream, key (two words)).
-
-    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
-    """
+def words(seed: int, key: int, stream: int, block: int, count: int, device: torch.device) -> list[Tensor]:
+    """Return the four words of blocks `block` ... `block + count`, each [count] int64 in 0 ... 2^32 - 1."""
     blocks = torch.arange(block, block + count, dtype=torch.int64, device=device)
     c0 = blocks & _MASK_32
-    c1 = (blocks >> 32) | (stream << 24)
+    c1 = (blocks >> 32) | (stream << philox.STREAM_SHIFT)
     c2 = torch.full_like(c0, key & _MASK_32)
     c3 = torch.full_like(c0, key >> 32)
     k0, k1 = seed & _MASK_32, seed >> 32
-    for _ in range(10):
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+    for _ in range(philox.ROUNDS):
+        p0, p1 = c0 * philox.MULTIPLIERS[0], c2 * philox.MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             ((p1 >> 32) & _MASK_32) ^ c1 ^ k0,
             p1 & _MASK_32,
             ((p0 >> 32) & _MASK_32) ^ c3 ^ k1,
             p0 & _MASK_32,
         )
-        k0, k1 = (k0 + _WEYL[0]) & _MASK_32, (k1 + _WEYL[1]) & _MASK_32
-    return torch.stack([c0, c1, c2, c3], 1)
+        k0, k1 = (k0 + philox.WEYL[0]) & _MASK_32, (k1 + philox.WEYL[1]) & _MASK_32
+    return [c0, c1, c2, c3]
+
+
+def box_muller(radius_word: Tensor, angle_word: Tensor) -> tuple[Tensor, Tensor]:
+    """Return float32 sqrt(-2 ln u) cos a and sqrt(-2 ln u) sin a of words [n], as `philox` says."""
+    odd = radius_word | 1
+    high, low = (odd >> 8).float() * 256.0, (odd & 255).float()
+    exponent = ((high + low).view(torch.int32) + (0x3F800000 - philox.SQRT_HALF_BITS) & 0x7FFFFFFF) >> 23
+    exponent = exponent - 127
+    unit = (127 - exponent << 23).view(torch.float32)
+    t = (high * unit - 1.0) + low * unit
+    log = _horner(philox.LOG, t)
+    squared = (32 - exponent).float() * philox.LOG_2 + ((t * t) * (t * log + 1.0) - t * 2.0)
+    # On the CPU torch's float32 sqrt is off by one at times; the float64 one, rounded, never is.
+    radius = squared.double().sqrt().float()
+
+    turned = (angle_word & 0x3FFFFFFF) - ((angle_word & 0x20000000) << 1)
+    quadrant = (angle_word - turned) >> 30 & 3
+    x = turned.float() * philox.TURN
+    v = x * x
+    sine = x + (x * v) * _horner(philox.SINE, v)
+    cosine = (1.0 - v * 0.5) + (v * v) * _horner(philox.COSINE, v)
+    swapped = quadrant % 2 == 1
+    first, second = torch.where(swapped, sine, cosine), torch.where(swapped, cosine, sine)
+    return (
+        radius * torch.where((quadrant == 1) | (quadrant == 2), -first, first),
+        radius * torch.where(quadrant >= 2, -second, second),
+    )
+
+
+def _horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Return sum of coefficients[i] x^i; two operations a coefficient, each rounded."""
+    total = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x
+        total = total + coefficient
+    return total
 
 
 def _gaussian(seed: int, key: int, start: int, size: int, device: torch.device) -> Tensor:
-    first = start // 4
-    words = philox(seed, key, GAUSSIAN, first, (start + size + 3) // 4 - first, device)
-    uniform = ((words.float() + 0.5) * 2.0**-32).clamp(max=1.0)
-    radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
-    angle = uniform[:, 1::2] * (2 * math.pi)
-    z = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 2).view(-1)
-    return z[start - 4 * first :][:size]
+    group, end = start // 64, (start + size + 63) // 64
+    w0, w1, w2, w3 = words(seed, key, philox.GAUSSIAN, 16 * group, 16 * (end - group), device)
+    parts = [part.view(-1, 16) for part in (*box_muller(w0, w1), *box_muller(w2, w3))]
+    return torch.stack(parts, 1).view(-1)[start - 64 * group :][:size]
 
 
 def _rademacher(seed: int, key: int, start: int, size: int, device: torch.device) -> Tensor:
-    first = start // 128
-    words = philox(seed, key, RADEMACHER, first, (start + size + 127) // 128 - first, device)
-    bits = (words[..., None] >> torch.arange(32, device=device)) & 1
-    return (bits.view(-1)[start - 128 * first :][:size] * 2 - 1).float()
+    block, end = start // 128, (start + size + 127) // 128
+    both = torch.stack(words(seed, key, philox.RADEMACHER, block, end - block, device), 1)
+    bits = (both[..., None] >> torch.arange(32, device=device)) & 1
+    return (bits.view(-1)[start - 128 * block :][:size] * 2 - 1).float()
+
+
+def _dither(seed: int, key: int, start: int, size: int, device: torch.device) -> Tensor:
+    """Return the 16 rounding bits of elements start ... start + size, int64."""
+    group, end = start // 128, (start + size + 127) // 128
+    drawn = words(seed, key, philox.ROUNDING, 16 * group, 16 * (end - group), device)
+    parts = [word.view(-1, 16) for word in (*(word & 0xFFFF for word in drawn), *(word >> 16 for word in drawn))]
+    return torch.stack(parts, 1).view(-1)[start - 128 * group :][:size]
