@@ -275,7 +275,7 @@ class ZerothOrder(Optimizer):
     def finalize(self) -> None:
         """Apply what an engine put off: call it before weights are evaluated or saved."""
         self.engine.finalize()
-        if self.observer is not None:
+        if self.observer is not None and self._closure is None:  # In an estimate it is the optimizer's own doing.
             self.observer.finalized()
 
     def measure(self, count: int, compute: Callable[[Closure], Sequence[float]]) -> list[float]:

@@ -1,0 +1,209 @@
+"""Recording: an optimizer's log is written while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from shoestring.errors import OutputError, TrajectoryError
+from shoestring.zeroth.base import ZerothOrder
+from shoestring.zeroth.tensors import trained_tensors
+from shoestring.zeroth.trajectory.codec import DIGEST_BYTES, Change, Mark, Step
+from shoestring.zeroth.trajectory.header import digest, header_of, is_plain, plain
+from shoestring.zeroth.trajectory.log import Log, Trajectory
+from shoestring.zeroth.trajectory.matching import check_same
+
+_Options = list[dict[str, Any]]
+
+
+class Recorder:
+    """Writes every step of an optimizer to a log, from which `replay` makes the same weights again, bit for bit.
+
+    A record holds the losses a step was answered, and what was changed in the parameter groups since the step before:
+    the learning rate mostly. It is written before the weights move, so a crash leaves a log that is at most one step
+    ahead. For MeZO it takes 14 bytes, 8 more where the learning rate changed, whatever the size of the model: 20,000
+    steps are under 0.5 MB.
+
+    What a log cannot know: weights that were changed otherwise than by the optimizer. Marks tell a replay of them.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from shoestring.zeroth import MeZO
+        >>> from shoestring.zeroth.trajectory import replay
+        >>> w = torch.nn.Parameter(torch.ones(8))
+        >>> optimizer = MeZO([("w", w)], lr=0.05)
+        >>> path = Path(tempfile.mkdtemp()) / "trajectory.bin"
+        >>> with Recorder(optimizer, path):
+        ...     for _ in range(20):
+        ...         _ = optimizer.step(lambda: (w ** 2).sum())
+        >>> again = {"w": torch.ones(8)}
+        >>> _ = replay(Trajectory.read(path), again)
+        >>> torch.equal(again["w"], w)
+        True
+
+    Args:
+        optimizer: the optimizer; its weights are what a replay begins with.
+        path: the file. It must not exist, unless `resume`.
+        model: whose frozen weights a replay is to find unchanged too.
+        about: what the log is to say of itself, as JSON has it.
+        resume: go on with a log of the same optimizer, cut off where the optimizer now is.
+
+    Raises:
+        OutputError: if the file exists, or the disk refuses.
+        TrajectoryError: if the log to go on with is another optimizer's, or ends before the optimizer's step; if the
+            optimizer is not registered.
+    """
+
+    def __init__(
+        self,
+        optimizer: ZerothOrder,
+        path: Path,
+        *,
+        model: nn.Module | None = None,
+        about: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> None:
+        if optimizer.observer is not None:
+            raise TrajectoryError(f"{type(optimizer).__name__} is being recorded already")
+        optimizer.finalize()
+        if not path.exists():
+            self._log = Log.begin(path, header_of(optimizer, model, dict(about or {})))
+        elif resume:
+            trajectory = Trajectory.read(path)
+            self._log = Log.go_on(trajectory, check_same(optimizer, trajectory))
+        else:
+            raise OutputError(f"{path} exists; choose another place, or go on with it: resume=True")
+        self.optimizer, self.path = optimizer, path
+        # The options of a resumed optimizer may differ in any way from those in the log: the next record has them all.
+        self._options: _Options = [{} for _ in optimizer.param_groups] if resume else _options(optimizer)
+        self._before: list[Change] = []
+        self._expected = optimizer.shared["steps"]
+        # Weights from a snapshot have every update applied.
+        self._finalized, self._open, self._disturbed = True, False, False
+        optimizer.observer = self
+
+    def estimating(self) -> None:
+        """Note what was changed since the last step."""
+        if self.optimizer.shared["steps"] != self._expected:
+            raise TrajectoryError(
+                f"{self.path}: the optimizer was taken from step {self._expected} to step "
+                f"{self.optimizer.shared['steps']} while it was recorded; close the recorder, load, and open another "
+                "one with resume=True"
+            )
+        self._disturbed |= self._open
+        self._open = True
+        now = _options(self.optimizer)
+        self._before += _changes(self._options, now)
+        self._options = now
+
+    def estimated(self) -> None:
+        """Note what the options are behind an estimate, which may have changed some itself."""
+        self._options = _options(self.optimizer)
+
+    def stepping(self, answers: Sequence[float], *, skipped: bool) -> None:
+        """Write the record of a step."""
+        between = _changes(self._options, _options(self.optimizer))
+        lr, before = _one_rate(self._before, len(self.optimizer.param_groups))
+        self._log.append(
+            Step(tuple(answers), lr, before, tuple(between), skipped, self._finalized, self._disturbed),
+        )
+
+    def stepped(self) -> None:
+        """Begin anew."""
+        self._expected += 1
+        self._options = _options(self.optimizer)
+        self._before = []
+        self._finalized = self._open = self._disturbed = False
+
+    def finalized(self) -> None:
+        """Note that the coming estimate begins with all updates applied; rounding may depend on it."""
+        self._finalized = True
+
+    def mark(self) -> None:
+        """Write a digest of the trained weights, and wait until all is on the disk: for checkpoints, and for the end.
+
+        Reads all trained weights once.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        self.optimizer.finalize()
+        self._log.append(Mark(mark_of(self.optimizer)))
+        self._log.sync()
+
+    def close(self) -> None:
+        """End the recording; further steps are not written."""
+        if self.optimizer.observer is self:
+            self.optimizer.observer = None
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.mark()
+        finally:
+            self.close()
+
+
+def mark_of(optimizer: ZerothOrder) -> bytes:
+    """Return a digest of the trained weights as they are."""
+    found = digest(tensor.param for tensor in trained_tensors(optimizer.param_groups))
+    return bytes.fromhex(found)[:DIGEST_BYTES]
+
+
+def _options(optimizer: ZerothOrder) -> _Options:
+    """Return the options of all groups: plain values are copied, others (masks, say) are held as they are."""
+    return [
+        {
+            name: plain(value) if is_plain(value) else _Held(value)
+            for name, value in group.items()
+            if name not in ("params", "param_names")
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+class _Held:
+    """An option that a log cannot hold: large, and not meant to change."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other.value is self.value
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def _changes(old: _Options, new: _Options) -> list[Change]:
+    """Return what differs; options are added and changed, groups stay as they are."""
+    if len(old) != len(new):
+        raise TrajectoryError("a parameter group was added while the optimizer was recorded; begin another log")
+    found: list[Change] = []
+    for number, (before, after) in enumerate(zip(old, new, strict=True)):
+        for name, value in after.items():
+            if name in before and before[name] == value:
+                continue
+            if not isinstance(value, _Held):
+                found.append((number, name, value))
+            elif before:
+                raise TrajectoryError(
+                    f"the option {name} was replaced while the optimizer was recorded, and a log cannot hold it; "
+                    "begin another log"
+                )
+    return found
+
+
+def _one_rate(changes: Sequence[Change], groups: int) -> tuple[float | None, tuple[Change, ...]]:
+    """Return the learning rate that all groups were given, where it is one, and the other changes."""
+    rates = {number: value for number, name, value in changes if name == "lr"}
+    if len(rates) != groups or len(set(rates.values())) != 1 or not all(isinstance(v, float) for v in rates.values()):
+        return None, tuple(changes)
+    return rates[0], tuple(change for change in changes if change[1] != "lr")
