@@ -21,7 +21,8 @@ from shoestring.tasks.spec import Task
 LONGEST, WIDEST = 200, 120
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
 # What can be run here: not the demo, nor what needs the originals of LM-BFF or a large model. Tables come last.
-LOCAL = [words for _, words in COMMANDS if words[0] != "demo" and not any(re.match("data/|recipes/", w) for w in words)]
+ELSEWHERE = re.compile("demo$|data/|recipes/|opt-|roberta-")
+LOCAL = [words for _, words in COMMANDS if not any(ELSEWHERE.match(word) for word in words)]
 LOCAL.sort(key=lambda words: words[0] == "table")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from shoestring._version import __version__
+from shoestring.cli.bench import bench
 from shoestring.cli.data import data
 from shoestring.cli.demo import demo
 from shoestring.cli.group import Commands
@@ -48,6 +49,7 @@ app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.command("table")(table)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -65,6 +65,23 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def chosen(text: str, option: str, allowed: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names in `a,b`: at least one, none twice, and of `allowed` where that is known here.
+
+    Raises:
+        typer.BadParameter: if they are not.
+    """
+    found = names(text)
+    if not found:
+        raise typer.BadParameter(f"{option}: {text!r} names nothing")
+    for name in found:
+        if found.count(name) > 1:
+            raise typer.BadParameter(f"{option}: {name!r} stands twice in {text!r}")
+        if allowed and name not in allowed:
+            raise typer.BadParameter(f"{option}: there is no {name!r}{suggest(name, allowed)}")
+    return found
+
+
 def recipe_and_overrides(recipe: str | None, overrides: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """Tell a recipe from the first `key=value`: the recipe may be left out."""
     rest = list(overrides or ())

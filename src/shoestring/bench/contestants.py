@@ -1,0 +1,112 @@
+"""Who races: two bare forwards, the reference's step, and our steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from shoestring.bench.reference import ReferenceStep
+from shoestring.bench.settings import BenchSettings, Closure
+from shoestring.bench.work import Work
+from shoestring.errors import OptimizerError
+from shoestring.models.batch import Batch
+from shoestring.zeroth.base import OPTIMIZERS
+from shoestring.zeroth.closures import PerExample
+
+FLOOR, REFERENCE = "floor", "reference"
+OWN = "own"  # of optimizers whose directions are part of the method
+LR, EPS = 1e-6, 1e-3
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to make a step; small enough to be sent to another process."""
+
+    step: str
+    directions: str | None = None
+    engine: str | None = None
+    closure: Closure | None = None
+
+    def start(self, work: Work) -> FloorStep | ReferenceStep | OurStep:
+        """Return it at the start of a training.
+
+        Raises:
+            ShoestringError: if the optimizer refuses these directions or this engine.
+        """
+        if self.step == FLOOR:
+            return FloorStep(work)
+        if self.step == REFERENCE:
+            return ReferenceStep(work, LR, EPS)
+        return OurStep(work, self)
+
+
+def contestants(settings: BenchSettings) -> Iterable[Contestant]:
+    """Yield the floor, the reference, and every combination that is asked for."""
+    yield Contestant(FLOOR)
+    yield Contestant(REFERENCE)
+    for step in settings.optimizers:
+        families = settings.directions if takes_directions(step) else (OWN,)
+        yield from (Contestant(step, *names) for names in product(families, settings.engines, settings.closures))
+
+
+def takes_directions(step: str) -> bool:
+    """Return whether an optimizer can be told its directions; of those that have their own there is one row."""
+    try:
+        OPTIMIZERS.get(step)([torch.nn.Parameter(torch.zeros(2, 2))], lr=LR, directions="gaussian")
+    except OptimizerError:
+        return False
+    return True
+
+
+class FloorStep:
+    """Two bare forward passes of the batch: what no step that asks for two losses can undercut."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.forwards = 0.0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Make both."""
+        for _ in range(2):
+            float(self.work.loss())
+            self.forwards += 1
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+
+class OurStep:
+    """A step of one of our optimizers, called as a user calls it.
+
+    Attributes:
+        forwards: forward passes of the batch so far, in examples over the batch's examples.
+    """
+
+    def __init__(self, work: Work, who: Contestant) -> None:
+        self.work = work
+        self.forwards = 0.0
+        per_example = PerExample(self._losses, [work.batch])
+        self._closure = per_example if who.closure == "per-example" else self._loss
+        named = list(work.model.named_parameters())
+        directions = {} if who.directions == OWN else {"directions": who.directions}
+        self._optimizer = OPTIMIZERS.get(who.step)(named, lr=LR, engine=who.engine, **directions)
+
+    def step(self) -> None:
+        """Make one step."""
+        self._optimizer.step(self._closure)
+
+    def finish(self) -> None:
+        """Apply what the engine put off, and leave the model as it was found, but for the updates."""
+        self._optimizer.finalize()
+
+    def _losses(self, batch: Batch) -> Tensor:
+        self.forwards += len(batch["input_ids"]) / len(self.work.batch["input_ids"])
+        return self.work.losses(batch)
+
+    def _loss(self) -> Tensor:
+        return self._losses(self.work.batch).mean()

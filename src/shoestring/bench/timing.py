@@ -1,0 +1,82 @@
+"""Timing: contestants in turn, round after round, so that what else the machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+from shoestring.bench.settings import Timed
+from shoestring.progress import Bar
+
+
+class Racer(Protocol):
+    """Makes steps."""
+
+    def step(self) -> object:
+        """Make one step."""
+        ...
+
+    def finish(self) -> None:
+        """Do what the last step put off."""
+        ...
+
+
+Start = Callable[[], Racer]
+
+
+def race(starts: Sequence[Start], rounds: int, device: torch.device, bar: Bar) -> list[Timed]:
+    """Return the seconds of a step of each contestant.
+
+    In every round each contestant starts afresh, makes one step that is not counted (it loads caches and leaves behind
+    what an engine puts off), and one that is: a counted step does all that a step in a long training does, the update
+    that the step before it put off included.
+    """
+    seconds: list[list[float]] = [[] for _ in starts]
+    for _ in range(rounds):
+        for start, found in zip(starts, seconds, strict=True):
+            racer = start()
+            racer.step()
+            found.append(lap(racer.step, device))
+            racer.finish()
+            bar.advance()
+    return [timed(found) for found in seconds]
+
+
+def lap(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of one call, what it leaves running on the device included."""
+    _wait(device)
+    begin = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - begin
+
+
+def timed(seconds: Sequence[float]) -> Timed:
+    """Return median and distance of the quartiles.
+
+    >>> timed([3.0, 1.0, 2.0]).median, timed([3.0, 1.0, 2.0]).iqr, timed([1.0]).iqr
+    (2.0, 1.0, 0.0)
+    """
+    quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 3
+    return Timed(seconds=tuple(seconds), median=statistics.median(seconds), iqr=quartiles[2] - quartiles[0])
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` processor threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

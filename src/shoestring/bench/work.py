@@ -1,0 +1,82 @@
+"""The work of a step: a model, a batch, and the loss our methods compute on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shoestring.bench.settings import Workload
+from shoestring.bench.shapes import Shape
+from shoestring.errors import ModelError
+from shoestring.models.batch import Batch
+from shoestring.models.scoring import SCORERS
+from shoestring.seeds import torch_stream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SPECIAL = 5  # ids below are special tokens
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model of some shape with one batch of prompts, one row an example."""
+
+    shape: Shape
+    model: PreTrainedModel
+    batch: Batch
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights, tied ones once."""
+        return sum(param.numel() * param.element_size() for param in self.model.parameters())
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""
+        scores = SCORERS.get(self.shape.kind).scores(self.model, batch)
+        return functional.cross_entropy(scores, batch["labels"], reduction="none")
+
+    def loss(self) -> Tensor:
+        """Return the mean loss of the batch, a scalar."""
+        return self.losses(self.batch).mean()
+
+
+def prepare(shape: Shape, dtype: str, workload: Workload, device: torch.device) -> Work:
+    """Return a model of this shape and a batch of random tokens, always the same ones.
+
+    Raises:
+        ModelError: if the model cannot read as many tokens.
+    """
+    check(shape, workload)
+    model = shape.build(getattr(torch, dtype), device)
+    stream = torch_stream(0, "bench tokens", shape.name)
+    count, length, choices = workload.batch_size, workload.tokens, workload.candidates
+    vocabulary = int(model.config.vocab_size)
+    batch = {
+        "input_ids": torch.randint(_SPECIAL, vocabulary, (count, length), generator=stream),
+        "attention_mask": torch.ones(count, length, dtype=torch.long),
+        "labels": torch.randint(choices, (count,), generator=stream),
+        # An answer follows the prompt; a mask stands before the full stop and the end.
+        "position": torch.full((count,), length - (1 if shape.kind == "causal" else 3)),
+        "option_ids": torch.arange(_SPECIAL, _SPECIAL + choices).repeat(count, 1)[..., None],
+        "option_mask": torch.ones(count, choices, 1, dtype=torch.long),
+    }
+    return Work(shape, model, {name: value.to(device) for name, value in batch.items()})
+
+
+def check(shape: Shape, workload: Workload) -> None:
+    """Check that a model can read a workload.
+
+    Raises:
+        ModelError: if prompt and answer are too long for it, or its vocabulary is smaller than the candidates.
+    """
+    answer = 1 if shape.kind == "causal" else 0
+    if workload.tokens + answer > shape.longest:
+        most = shape.longest - answer
+        raise ModelError(f"tokens={workload.tokens}: {shape.name} reads prompts of at most {most} tokens")
+    if workload.candidates > (most := shape.sizes["vocab_size"] - _SPECIAL):
+        raise ModelError(f"candidates={workload.candidates}: {shape.name} has only {most} ordinary tokens")

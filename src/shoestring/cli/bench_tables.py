@@ -1,0 +1,133 @@
+"""The tables of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+
+from shoestring.bench.settings import KernelRow, Report, StepRow, Timed
+from shoestring.cli.summary import print_table
+from shoestring.runs.formats import FORMATS
+from shoestring.runs.table import MIB, Cell, Column, TableData, Value
+
+_NONE = Cell("–", (None,))  # noqa: RUF001 - the dash that stands for a missing number
+
+
+def print_report(report: Report, format_: str) -> None:
+    """Print what was measured: a table of steps, one of noise kernels, and what they rest on."""
+    tables = (steps_table(report), kernels_table(report))
+    for place, table in enumerate(tables):
+        if place:
+            typer.echo()
+        if format_ == "text":
+            print_table(table)
+        else:
+            typer.echo(FORMATS.get(format_)(table), nl=False)
+
+
+def steps_table(report: Report) -> TableData:
+    """Return the table of steps, goals beside the figures they are about."""
+    cuda = report.settings.device == "cuda"
+    left = [Column(name, "left", (name,)) for name in ("model", "dtype", "step", "directions", "engine", "closure")]
+    right = [
+        Column("forwards", "right", ("forwards",)),
+        Column("ms (iqr)", "right", ("seconds", "iqr")),
+        Column("/ 2 forwards", "right", ("of_floor",)),
+        Column("/ own forwards", "right", ("of_forwards",)),
+        Column("reference / step", "right", ("speedup",)),
+        Column("peak MiB", "right", ("peak",)),
+        Column("extra % of weights", "right", ("peak_share",)),
+    ]
+    if cuda:
+        right.append(Column("% outside products", "right", ("outside_matrix",)))
+    rows = tuple(tuple(_step_cells(row, cuda=cuda)) for row in report.steps)
+    work = report.settings.workload
+    caption = (
+        f"steps: batch {work.batch_size}, {work.tokens} tokens, {work.candidates} candidates, "
+        f"medians of {report.settings.rounds} rounds; goals in parentheses"
+    )
+    return TableData((*left, *right), rows, caption, tuple(_step_notes(report)))
+
+
+def kernels_table(report: Report) -> TableData:
+    """Return the table of noise kernels."""
+    left = [Column(name, "left", (name,)) for name in ("backend", "operation", "distribution", "dtype")]
+    right = [
+        Column("elements", "right", ("elements",)),
+        Column("ms (iqr)", "right", ("seconds", "iqr")),
+        Column("M/s per thread", "right", ("rate",)),
+        Column("GB/s", "right", ("bandwidth",)),
+        Column("/ torch.normal + add", "right", ("speedup",)),
+        Column("/ copy", "right", ("of_copy",)),
+    ]
+    rows = tuple(tuple(_kernel_cells(row)) for row in report.kernels)
+    return TableData((*left, *right), rows, "noise kernels; goals in parentheses", tuple(_machine(report)))
+
+
+def _step_cells(row: StepRow, *, cuda: bool) -> Iterator[Cell]:
+    names = (row.model, row.dtype, row.step, row.directions, row.engine, row.closure)
+    yield from (_text(name) for name in names)
+    if row.time is None:
+        yield from [Cell("refused", (None,)), Cell(_NONE.text, (None, None)), *[_NONE] * (6 if cuda else 5)]
+        return
+    goals = {goal.what: f" ({goal.text})" for goal in row.goals}
+    yield _number(row.forwards, "g")
+    yield _time(row.time)
+    yield _number(row.of_floor, ".2f", goals.get("of_floor", ""))
+    yield _number(row.of_forwards, ".2f")
+    yield _number(row.speedup, ".2f", goals.get("speedup", ""))
+    yield _NONE if row.peak is None else Cell(f"{row.peak / MIB:,.1f}", (row.peak,))
+    yield _percent(row.peak_share, goals.get("peak_share", ""))
+    if cuda:
+        yield _percent(row.outside_matrix)
+
+
+def _kernel_cells(row: KernelRow) -> Iterator[Cell]:
+    yield from (_text(name) for name in (row.backend, row.operation, row.distribution, row.dtype))
+    goal = "".join(f" ({goal.text})" for goal in row.goals)
+    yield Cell(f"{row.elements:,}", (row.elements,))
+    yield _time(row.time)
+    yield _number(row.rate, ",.0f")
+    yield Cell(f"{row.bandwidth / 1e9:,.2f}", (row.bandwidth,))
+    yield _number(row.speedup, ".2f", goal)
+    yield _number(row.of_copy, ".2f")
+
+
+def _step_notes(report: Report) -> Iterator[str]:
+    yield "floor: two bare forwards of the deduplicated batch; reference: four out-of-place passes with torch.normal"
+    yield f"memory by {report.memory_by}; extra: above one bare forward's peak"
+    reasons: dict[str, list[str]] = {}
+    for row in report.steps:
+        if row.refused is not None:
+            names = (row.model, row.dtype, row.step, row.directions, row.engine, row.closure)
+            reasons.setdefault(row.refused, []).append(" ".join(name for name in names if name is not None))
+    yield from (f"refused: {'; '.join(which)}: {why}" for why, which in reasons.items())
+
+
+def _machine(report: Report) -> Iterator[str]:
+    found = report.environment
+    packages: dict[str, str] = found["packages"]
+    others = {"shoestring": found["shoestring"], "python": found["python"], "torch": packages["torch"]}
+    others |= {"transformers": packages["transformers"], "numba": found["numba"], "triton": found["triton"]}
+    count = report.settings.threads
+    threads = "1 thread" if count == 1 else f"{count} threads"
+    yield f"{found['device']}, {threads}; {found['platform']}; measured in {report.seconds:,.0f} s"
+    yield ", ".join(f"{name} {version}" for name, version in others.items() if version is not None)
+    yield report.command
+
+
+def _text(name: str | None) -> Cell:
+    return _NONE if name is None else Cell(name, (name,))
+
+
+def _time(time: Timed) -> Cell:
+    return Cell(f"{time.median * 1e3:,.2f} ({time.iqr * 1e3:,.2f})", (time.median, time.iqr))
+
+
+def _number(value: Value, spec: str, goal: str = "") -> Cell:
+    return _NONE if value is None else Cell(f"{value:{spec}}{goal}", (value,))
+
+
+def _percent(value: float | None, goal: str = "") -> Cell:
+    return _NONE if value is None else Cell(f"{100 * value:.1f}{goal}", (value,))

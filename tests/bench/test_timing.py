@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from shoestring.bench import timing
+from shoestring.bench.timing import race, threads, timed
+from shoestring.progress import Silent
+
+CPU = torch.device("cpu")
+
+
+class Racer:
+    """Tells its steps to `log`, and takes `pace` ticks of the clock for each."""
+
+    def __init__(self, name: str, pace: int, log: list[str], clock: list[float]) -> None:
+        self.name, self.pace, self.log, self.clock = name, pace, log, clock
+        log.append(f"{name} starts")
+
+    def step(self) -> None:
+        self.log.append(f"{self.name} steps")
+        self.clock[0] += self.pace
+
+    def finish(self) -> None:
+        self.log.append(f"{self.name} finishes")
+        self.clock[0] += 100
+
+
+def test_contestants_take_turns_and_one_step_each_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    starts = [lambda: Racer("a", 2, log, clock), lambda: Racer("b", 3, log, clock)]
+    with Silent().bar("race", 6) as bar:
+        found = race(starts, 3, CPU, bar)
+    turns = [f"{name} {what}" for name in "ab" for what in ("starts", "steps", "steps", "finishes")]
+    assert log == turns * 3
+    assert [time.seconds for time in found] == [(2.0,) * 3, (3.0,) * 3]
+    assert [time.median for time in found] == [2.0, 3.0]
+
+
+def test_median_and_quartiles_are_those_of_the_seconds() -> None:
+    time = timed([5.0, 1.0, 2.0, 4.0, 3.0])
+    assert (time.median, time.iqr) == (3.0, 2.0)
+    assert timed([2.0]).iqr == 0
+
+
+def test_the_number_of_threads_is_put_back() -> None:
+    before = torch.get_num_threads()
+    with threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
