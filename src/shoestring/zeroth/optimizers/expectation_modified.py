@@ -17,7 +17,7 @@ class ExpectationModifiedMeZO(VarianceModifiedMeZO):
         theta <- theta - lr * ( mean over directions of g z  +  weight_decay * theta )
 
     E g z = gradient / c: with gradient norms for c, every layer moves by about the same length. Settings, scales,
-    passes and memory are those of `VarianceModifiedMeZO`.
+    forward passes and memory are those of `VarianceModifiedMeZO`.
 
     Source: Malladi et al. 2023, definition 7 and appendix B (arXiv 2305.17333).
     """
