@@ -9,6 +9,8 @@ from cli.conftest import Shell
 from shoestring.bench.settings import Report
 from shoestring.cli import bench
 from shoestring.cli.bench import command_of
+from shoestring.cli.bench_tables import steps_table
+from shoestring.runs.formats import as_text
 
 FEW = ["--model", "tiny", "--dtype", "float32", "--directions", "gaussian", "--engine", "replay", "--closure", "plain"]
 FEW += ["--batch-size", "2", "--tokens", "8", "--rounds", "2", "--noise-elements", "500", "--threads", "1"]
@@ -47,6 +49,20 @@ def test_the_command_in_the_report_measures_the_same_again(shell: Shell, tmp_pat
     second = json.loads((tmp_path / "two.json").read_text())
     assert second["settings"] == first["settings"]
     assert command_of(Report.model_validate(second).settings) == first["command"]
+
+
+def test_refusals_and_warnings_are_notes_of_the_table(shell: Shell, tmp_path: Path) -> None:
+    shell(*ZEROTH, "--out", "bench.json")
+    found = Report.model_validate_json((tmp_path / "bench.json").read_text())
+    *others, last = found.steps
+    warned = last.model_copy(update={"warned": ("it drifts",)})
+    refused = last.model_copy(update={"refused": "not with me", "time": None, "closure": "per-example"})
+    table = steps_table(found.model_copy(update={"steps": (*others, warned, refused)}))
+    assert table.notes[-2:] == (
+        "warning: it drifts [tiny float32 mezo gaussian replay plain]",
+        "refused: not with me [tiny float32 mezo gaussian replay per-example]",
+    )
+    assert "  refused  " in next(line for line in as_text(table).splitlines() if " per-example " in line)
 
 
 def test_tables_in_markdown(shell: Shell) -> None:

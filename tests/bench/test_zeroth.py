@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -124,6 +125,27 @@ class Stubborn(ReplayEngine):
         raise OptimizerError("not with me")
 
 
+class Wary(ReplayEngine):
+    """Warns each time."""
+
+    def losses(self, closure: Closure, points: Points) -> list[float]:
+        logging.getLogger("shoestring.zeroth").warning("this may %s", "drift")
+        return super().losses(closure, points)
+
+
+def test_what_an_engine_warns_of_stands_beside_its_rows_and_is_not_shown_every_round(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ENGINES.names()
+    monkeypatch.setitem(ENGINES._entries, "wary", Wary)
+    few = {"models": ("tiny",), "rounds": 1, "closures": ("plain",), "directions": ("gaussian",)}
+    found = bench_zeroth(SETTINGS.model_copy(update=few | {"engines": ("wary", "replay")}))
+    assert {row.engine: row.warned for row in found.steps} == {None: (), "wary": ("this may drift",), "replay": ()}
+    assert caplog.records == []
+    logging.getLogger("shoestring.zeroth").warning("shown again")
+    assert [record.message for record in caplog.records] == ["shown again"]
+
+
 def test_what_an_engine_refuses_has_a_row_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     ENGINES.names()
     monkeypatch.setitem(ENGINES._entries, "stubborn", Stubborn)
@@ -157,8 +179,9 @@ def test_the_bar_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES._entries, "stubborn", Stubborn)
     told = Told()
     few = {"models": ("tiny",), "rounds": 1, "closures": ("plain",), "engines": ("stubborn", "replay")}
-    bench_zeroth(SETTINGS.model_copy(update=few), progress=told)
-    assert told.counts.keys() == {"tiny float32", "noise float32"}
+    found = bench_zeroth(SETTINGS.model_copy(update=few | {"dtypes": ("bfloat16",)}), progress=told)
+    assert "add, rounded" in {row.operation for row in found.kernels}
+    assert told.counts.keys() == {"tiny bfloat16", "noise bfloat16"}
     assert all(done == total for done, total in told.counts.values())
 
 

@@ -18,7 +18,8 @@ from shoestring.zeroth.noise.plain import PlainNoise
 
 NORMAL, COPY = "torch.normal", "copy"
 _PLAIN_ELEMENTS = 1 << 20  # the plain backend works in chunks smaller than this, so more would only take longer
-_SEED, _KEY, _EPS = 1, 2, 1e-3
+_SEED, _KEY, _ROUNDING, _EPS = 1, 2, 3, 1e-3
+_ROUNDED = (torch.bfloat16, torch.float16)
 _ENDS = ((_EPS,), (-_EPS,))
 
 
@@ -71,10 +72,10 @@ def measure_kernels(settings: BenchSettings, dtype: str, bar: Bar) -> list[Kerne
     return rows
 
 
-def laps(settings: BenchSettings) -> int:
+def laps(settings: BenchSettings, dtype: str) -> int:
     """Return how often the bar advances for one dtype."""
-    backends = len(_backends(torch.empty(0, device=settings.device)))
-    return (settings.rounds + 1) * (2 + backends * len(get_args(Distribution)) * 3)
+    weight = torch.empty(1, dtype=getattr(torch, dtype), device=settings.device)
+    return (settings.rounds + 1) * len(list(_kernels(weight)))
 
 
 def _kernels(weight: Tensor) -> Iterator[_Kernel]:
@@ -104,6 +105,8 @@ def _operations(noise: Noise, weight: Tensor, distribution: Distribution) -> Ite
         "add": (2 * size, lambda: noise.add(weight, source, ((_SEED, _EPS),))),
         "points": (3 * size, lambda: noise.points(ends, weight, source, (_SEED,), _ENDS)),
     }
+    if weight.dtype in _ROUNDED:
+        steps["add, rounded"] = (2 * size, lambda: noise.add(weight, source, ((_SEED, _EPS),), rounding=_ROUNDING))
     for operation, (traffic, step) in steps.items():
         yield _Kernel(noise.name, operation, distribution, elements, traffic * elements, step)
 

@@ -86,6 +86,8 @@ class StepRow(Settings):
     closure: Closure | None = None
     refused: str | None = None
     """Why it cannot be done, where that is so: this combination has no figures."""
+    warned: tuple[str, ...] = ()
+    """What was logged as a warning while it made its first steps, such as an engine that gives way to another."""
     forwards: float | None = None
     """Forward passes of the batch a step makes, in examples over the batch's examples."""
     time: Timed | None = None
@@ -110,7 +112,7 @@ class KernelRow(Settings):
     backend: str
     """`torch.normal`, `copy`, or a noise backend's name."""
     operation: str
-    """`fill`, `add` or `points` (both ends of one direction), or `copy`."""
+    """`fill`, `add`, `add, rounded` (stochastically), `points` (both ends of one direction), or `copy`."""
     distribution: str | None
     dtype: DType
     elements: int

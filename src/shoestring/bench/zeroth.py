@@ -14,6 +14,7 @@ import torch
 
 from shoestring.bench.contestants import Contestant, contestants
 from shoestring.bench.goals import kernel_goals, step_goals
+from shoestring.bench.heard import Heard, listening
 from shoestring.bench.kernels import laps, measure_kernels
 from shoestring.bench.matrix import matrix_seconds
 from shoestring.bench.peaks import peak, peaks_apart, resets
@@ -48,14 +49,14 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
         who, how = list(contestants(settings)), PeakMemory(device).how
         for name in settings.models:
             for dtype in settings.dtypes:
-                with progress.bar(f"{name} {dtype}", (2 + settings.rounds) * len(who)) as bar:
+                with listening() as heard, progress.bar(f"{name} {dtype}", (2 + settings.rounds) * len(who)) as bar:
                     work = prepare(shape_named(name), dtype, settings.workload, device)
                     weights[f"{name} {dtype}"] = work.weights
-                    steps += _Match(work, dtype, settings, bar).rows(who)
+                    steps += _Match(work, dtype, settings, bar, heard).rows(who)
                     del work
                     gc.collect()
         for dtype in settings.dtypes:
-            with progress.bar(f"noise {dtype}", laps(settings)) as bar:
+            with progress.bar(f"noise {dtype}", laps(settings, dtype)) as bar:
                 kernels += measure_kernels(settings, dtype, bar)
         machine = environment(device) | {"numba": _version("numba"), "triton": _version("triton")}
     return Report(
@@ -96,28 +97,30 @@ class _Match:
     dtype: Any
     settings: BenchSettings
     bar: Bar
+    heard: Heard
 
     def rows(self, who: Sequence[Contestant]) -> list[StepRow]:
         """Return the rows of all contestants, the refused ones at the end, without figures."""
         admitted, refused = [], []
         for one in who:
             try:
-                admitted.append((one, self._forwards(one)))
+                admitted.append((one, self._forwards(one), self.heard.taken()))
             except ShoestringError as error:
                 refused.append(self._row(one, refused=str(error)))
                 for _ in range(1 + self.settings.rounds):
                     self.bar.advance()
             self.bar.advance()
-        racing = [one for one, _ in admitted]
+        racing = [one for one, *_ in admitted]
         peaks = self._peaks(racing)
         device = self.work.model.device
         times = race([self._start(one) for one in racing], self.settings.rounds, device, self.bar)
         # Floor and reference come first, and nothing refuses them.
         floor, reference, baseline = times[0].median, times[1].median, peaks[0]
         rows = []
-        for (one, forwards), time_, bytes_ in zip(admitted, times, peaks, strict=True):
+        for (one, forwards, warned), time_, bytes_ in zip(admitted, times, peaks, strict=True):
             row = self._row(
                 one,
+                warned=warned,
                 forwards=forwards,
                 time=time_,
                 of_floor=time_.median / floor,

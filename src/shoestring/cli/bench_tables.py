@@ -97,12 +97,13 @@ def _kernel_cells(row: KernelRow) -> Iterator[Cell]:
 def _step_notes(report: Report) -> Iterator[str]:
     yield "floor: two bare forwards of the deduplicated batch; reference: four out-of-place passes with torch.normal"
     yield f"memory by {report.memory_by}; extra: above one bare forward's peak"
-    reasons: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {}
     for row in report.steps:
-        if row.refused is not None:
+        refused = [] if row.refused is None else [f"refused: {row.refused}"]
+        for text in [*refused, *(f"warning: {text}" for text in row.warned)]:
             names = (row.model, row.dtype, row.step, row.directions, row.engine, row.closure)
-            reasons.setdefault(row.refused, []).append(" ".join(name for name in names if name is not None))
-    yield from (f"refused: {'; '.join(which)}: {why}" for why, which in reasons.items())
+            said.setdefault(text, []).append(" ".join(name for name in names if name is not None))
+    yield from (f"{text} [{'; '.join(which)}]" for text, which in said.items())
 
 
 def _machine(report: Report) -> Iterator[str]:
