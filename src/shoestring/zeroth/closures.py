@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,29 @@ class PerExample:
 
     def __call__(self) -> Tensor:
         """Return the loss, a scalar."""
-        return torch.stack([self.losses(batch).mean() for batch in self.micro_batches]).mean()
+        return self.mean(None)
+
+    def mean(self, rows: int | None) -> Tensor:
+        """Return the loss, a scalar, from forward passes of at most `rows` examples, None for whole micro-batches.
+
+        Losses in half precision are averaged in float32.
+        """
+        return torch.stack([self._mean(batch, rows) for batch in self.micro_batches]).mean()
+
+    def _mean(self, batch: dict[str, Tensor], rows: int | None) -> Tensor:
+        found = [self.losses(part) for part in pieces(batch, rows)]
+        losses = found[0] if len(found) == 1 else torch.cat(found)
+        return losses.to(torch.promote_types(losses.dtype, torch.float32)).mean()
+
+
+def pieces(batch: dict[str, Tensor], rows: int | None) -> Iterator[dict[str, Tensor]]:
+    """Yield a batch in pieces of at most `rows` examples; None leaves it whole."""
+    count = len(next(iter(batch.values())))
+    if rows is None or rows >= count:
+        yield batch
+        return
+    for start in range(0, count, max(1, rows)):
+        yield {name: value[start : start + max(1, rows)] for name, value in batch.items()}
 
 
 class Recorded:

@@ -6,6 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
+
 from shoestring.registry import Registry
 from shoestring.zeroth.closures import Closure, evaluate
 from shoestring.zeroth.engines.guards import Watch, warn_of_lost_updates, warn_of_resolution
@@ -15,12 +17,17 @@ from shoestring.zeroth.update import Update
 
 
 class Engine(ABC):
-    """Evaluates the loss at points around the weights of `tensors`, and applies updates to them."""
+    """Evaluates the loss at points around the weights of `tensors`, and applies updates to them.
+
+    Attributes:
+        precision: the least precise floating dtype of the first forward pass.
+    """
 
     def __init__(self, tensors: Sequence[Trained]) -> None:
         self.tensors = tensors
         self._watching = True
         self._weighing = True
+        self.precision = torch.float64
 
     @abstractmethod
     def losses(self, closure: Closure, points: Points) -> list[float]:
@@ -48,6 +55,7 @@ class Engine(ABC):
             loss = evaluate(closure)
         if watch.forward_seen:
             self._watching = False
+            self.precision = watch.precision
             watch.report()
             warn_of_resolution(touched, points)
         return loss

@@ -65,12 +65,18 @@ def refuse_randomness(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) ->
 
 
 class Watch(TorchFunctionMode):
-    """Refuses randomness in a forward pass, and notes which trained tensors it reads."""
+    """Refuses randomness in a forward pass, and notes which trained tensors it reads.
+
+    Attributes:
+        precision: the least precise floating dtype seen.
+    """
 
     def __init__(self, tensors: Iterable[Trained]) -> None:
         super().__init__()
         self._unread = {id(tensor.param): tensor for tensor in tensors}
+        self._trained = len(self._unread)
         self._parameters = 0
+        self.precision = torch.float64
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         """Look at one call."""
@@ -87,13 +93,15 @@ class Watch(TorchFunctionMode):
             if isinstance(value, Tensor):
                 self._unread.pop(id(value), None)
                 self._parameters += isinstance(value, nn.Parameter)
+                if value.is_floating_point() and value.dtype.itemsize < self.precision.itemsize:
+                    self.precision = value.dtype
             elif type(value) in (list, tuple):
                 self._note(value)
 
     @property
     def forward_seen(self) -> bool:
         """Whether there was a forward pass at all, not a replayed loss."""
-        return self._parameters > 0
+        return self._parameters > 0 or len(self._unread) < self._trained
 
     def report(self) -> None:
         """Say which trained tensors were never read.

@@ -1,0 +1,63 @@
+"""Audit: whether a forward pass reads a trained tensor's memory past its substitute."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from shoestring.zeroth.engines.weights import PointWeights
+from shoestring.zeroth.tensors import Trained
+
+
+class Audit(TorchDispatchMode):
+    """Notes every operation, however deep in the library, that reads trained memory while nobody should.
+
+    Views and slices made before the step, compiled and scripted code and replicas of a module do so: they are not the
+    tensor that the optimizer knows, but its memory.
+
+    Attributes:
+        found: name of the tensor, and of the first operation that read it.
+    """
+
+    def __init__(self, weights: PointWeights) -> None:
+        super().__init__()
+        self._weights = weights
+        held = [tensor for tensor in weights.table.values() if tensor.param.numel()]
+        self._spans = sorted(((_span(tensor.param), tensor) for tensor in held), key=lambda pair: pair[0])
+        self._starts = [span[0] for span, _ in self._spans]
+        self.found: dict[str, str] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Look at one operation."""
+        kwargs = kwargs or {}
+        if not self._weights.busy:
+            self._look(func, args)
+            self._look(func, kwargs.values())
+        return func(*args, **kwargs)
+
+    def _look(self, func: Any, values: Iterable[Any]) -> None:
+        for value in values:
+            if isinstance(value, Tensor) and value.device.type != "meta" and value.numel():
+                tensor = self._owner(value)
+                if tensor is not None:
+                    self.found.setdefault(tensor.name, str(func))
+            elif isinstance(value, (list, tuple)):
+                self._look(func, value)
+
+    def _owner(self, value: Tensor) -> Trained | None:
+        start, end = _span(value)
+        place = bisect_right(self._starts, end - 1) - 1
+        if place < 0:
+            return None
+        (_, stop), tensor = self._spans[place]
+        return tensor if start < stop else None
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    start = tensor.data_ptr()
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + (steps + 1) * tensor.element_size()

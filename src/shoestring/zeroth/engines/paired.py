@@ -1,0 +1,236 @@
+"""The paired engine: all points from pristine weights, in one forward pass of the repeated batch where that can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+
+from shoestring.errors import OptimizerError, ShoestringError
+from shoestring.zeroth.closures import Closure, PerExample, pieces
+from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.engines.audit import Audit
+from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.fused import FusedEngine
+from shoestring.zeroth.engines.lanes import LanesError, Repeated
+from shoestring.zeroth.engines.substitution import EscapeError, Substitution
+from shoestring.zeroth.engines.weights import Deferred, PointWeights, Scratch
+from shoestring.zeroth.points import Points
+from shoestring.zeroth.tensors import Trained
+from shoestring.zeroth.update import Update
+
+_LOG = logging.getLogger(__name__)
+# Losses of one computation made in two orders differ by so much of 1 + |loss|, at most.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
+_COARSE = 3e-2
+# Perturbations that many times larger make losses differ by more than rounding, if a lane met the wrong weights.
+_LOUDER = {torch.float64: 1.0, torch.float32: 16.0}
+_LOUDEST = 64.0
+_OFTEN = 6
+
+
+@ENGINES.register("paired")
+class PairedEngine(Engine):
+    """Makes perturbed weights in scratch wherever a forward pass reads weights; these are never written by evaluating.
+
+    No module is patched: while the closure runs, torch functions that receive a trained tensor get it at the point
+    instead (`Substitution`). A `PerExample` closure runs once, on its batch repeated for all P points (`Repeated`): one
+    generation of noise serves all of them. Any other closure runs P times. The first step evaluates both ways and
+    compares; where a computation does not keep the rows of the repeated batch apart, or the losses disagree, the points
+    are evaluated one after the other from then on, with one warning. A forward pass that reads trained memory past its
+    substitute (a view made before, compiled code) is evaluated by the fused engine, with one warning that names it.
+
+    Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
+    activations of P times the rows, which `max_rows` bounds.
+
+    Args:
+        tensors: those that are trained.
+        max_rows: rows of a forward pass, at most; micro-batches are cut, their losses averaged exactly. None: no bound.
+        tile: elements of large weights that are made at once.
+        small: tensors of up to so many elements are made whole, once an evaluation.
+        defer: apply updates on the way through the next evaluation: weights lag behind until `finalize()`.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Trained],
+        *,
+        max_rows: int | None = None,
+        tile: int = 1 << 20,
+        small: int = 1 << 16,
+        defer: bool = False,
+    ) -> None:
+        super().__init__(tensors)
+        if max_rows is not None and max_rows < 1:
+            raise OptimizerError(f"PairedEngine: max_rows={max_rows}; it must be at least 1, or None for no bound")
+        self.scratch = Scratch()
+        self._max_rows, self._tile, self._small, self._defer = max_rows, tile, small, defer
+        self._deferred: Deferred | None = None
+        self._repeats: bool | None = None
+        self._instead: FusedEngine | None = None
+        self._audited = self._advised = False
+
+    def losses(self, closure: Closure, points: Points) -> list[float]:
+        """Return the loss at each point; the weights are not written, but for an update that was put off."""
+        if self._instead is not None:
+            return self._instead.losses(closure, points)
+        if type(points.directions).prepare is not Directions.prepare:
+            self.finalize()
+        points.directions.prepare(self.tensors)
+        try:
+            return self._losses(closure, points)
+        except EscapeError as escape:
+            return self._give_up(str(escape), closure, points)
+        finally:
+            self.finalize()
+
+    def apply(self, update: Update) -> None:
+        """Move the weights, now, or with `defer` on the way through the next evaluation."""
+        if self._instead is not None:
+            self._instead.apply(update)
+        elif self._defer:
+            self.finalize()
+            self.weigh(update)
+            self._deferred = Deferred(update, self.tensors)
+        else:
+            super().apply(update)
+
+    def finalize(self) -> None:
+        """Apply what was put off."""
+        if self._instead is not None:
+            self._instead.finalize()
+        if self._deferred is not None:
+            self._deferred.rest()
+            self._deferred = None
+
+    def _losses(self, closure: Closure, points: Points) -> list[float]:
+        if not isinstance(closure, PerExample) or len(points.coefficients) < 2 or self._repeats is False:
+            return self._apart(closure, points)
+        if self._repeats is None:
+            found = self._compare(closure, points)
+            if not self._repeats:
+                return found
+        try:
+            return self._together(closure, points)
+        except Exception as error:
+            if isinstance(error, (ShoestringError, EscapeError)):
+                raise
+            found = self._apart(closure, points)  # If that fails too, its error is the one to be seen.
+            self._part(error)
+            return found
+
+    def _compare(self, closure: PerExample, points: Points) -> list[float]:
+        """Find out whether a batch can be repeated: evaluate both ways, further out, where weights matter more.
+
+        Returns the losses at the points, found one after the other.
+        """
+        losses = wanted = self._apart(closure, points)
+        loud = _LOUDER.get(self.precision, _LOUDEST)
+        if loud != 1.0 and finite(wanted):
+            further = tuple(tuple(loud * number for number in row) for row in points.coefficients)
+            louder = Points(points.directions, points.seeds, further)
+            found = self._apart(closure, louder)
+            points, wanted = (louder, found) if finite(found) else (points, wanted)
+        if self._watching or not finite(wanted):
+            return losses
+        try:
+            found = self._together(closure, points)
+        except Exception as error:
+            if isinstance(error, (ShoestringError, EscapeError)):
+                raise
+            self._part(error)
+            return losses
+        tolerance = _TOLERANCE.get(self.precision, _COARSE)
+        if torch.backends.cuda.matmul.allow_tf32 and self.precision == torch.float32:
+            tolerance = _COARSE
+        self._repeats = all(abs(a - b) <= tolerance * (1 + abs(b)) for a, b in zip(found, wanted, strict=True))
+        if not self._repeats:
+            self._part(LanesError(f"the losses, which are {found} together and {wanted} one by one"))
+        return losses
+
+    def _part(self, error: Exception) -> None:
+        self._repeats = False
+        what = f"stopped at {error}" if isinstance(error, LanesError) else f"failed: {error}"
+        _LOG.warning(
+            "a batch repeated for several points %s; points are evaluated one after the other from now on, which makes "
+            "directions once for each instead of once for all",
+            what,
+        )
+
+    def _together(self, closure: PerExample, points: Points) -> list[float]:
+        weights = self._weights(points)
+        count = weights.count
+        rows = None if self._max_rows is None else max(1, self._max_rows // count)
+        means = []
+        for batch in closure.micro_batches:
+            found = []
+            for part in pieces(batch, rows):
+                mode = Repeated(weights, count * len(next(iter(part.values()))))
+                repeated = mode.repeat(part)
+                with mode:
+                    losses = closure.losses(repeated)
+                found.append(mode.parts(losses))
+            losses = torch.cat(found, 1)
+            means.append(losses.to(torch.promote_types(losses.dtype, torch.float32)).mean(1))
+        return torch.stack(means).mean(0).tolist()
+
+    def _apart(self, closure: Closure, points: Points) -> list[float]:
+        if isinstance(closure, PerExample) and self._max_rows is not None:
+            closure = partial(closure.mean, self._max_rows)
+        return [self._at(closure, points, row) for row in points.coefficients]
+
+    def _at(self, closure: Closure, points: Points, row: Sequence[float]) -> float:
+        """Return the loss at one of the points."""
+        point = _one(points, row)
+        if not point.seeds:
+            self.finalize()
+            return self.evaluate(closure, points)
+        weights = self._weights(point)
+        audit = None
+        with ExitStack() as modes:
+            if not self._audited:
+                audit = modes.enter_context(Audit(weights))
+            modes.enter_context(Substitution(weights))
+            loss = self.evaluate(closure, points)
+        if audit is not None and audit.found:
+            raise EscapeError(", ".join(f"{name} ({func})" for name, func in list(audit.found.items())[:4]))
+        self._audited = not self._watching
+        self._advise(weights)
+        return loss
+
+    def _weights(self, points: Points) -> PointWeights:
+        weights = PointWeights(self.tensors, points, self.scratch, self._tile, self._small, self._deferred)
+        if self._deferred is not None:
+            for tensor in self.tensors:
+                if id(tensor.param) not in weights.table:
+                    self._deferred.reach(tensor, tensor.param.numel())
+        return weights
+
+    def _advise(self, weights: PointWeights) -> None:
+        size = sum(tensor.param.numel() for tensor in weights.table.values())
+        if not self._advised and weights.made > _OFTEN * size and size > self._small:
+            self._advised = True
+            _LOG.warning(
+                "one evaluation reads the weights %.0f times over, as generation and shared layers do, and makes "
+                'perturbed ones each time; engine="fused" makes them once',
+                weights.made / size,
+            )
+
+    def _give_up(self, what: str, closure: Closure, points: Points) -> list[float]:
+        self.finalize()
+        _LOG.warning(
+            "the forward pass reads trained memory past the tensors that the optimizer was given: %s; weights are "
+            'perturbed in place from now on (engine="fused"), which drifts in half precision',
+            what,
+        )
+        self._instead = FusedEngine(self.tensors)
+        return self._instead.losses(closure, points)
+
+
+def _one(points: Points, row: Sequence[float]) -> Points:
+    """Return one of the points, with the directions that it needs."""
+    kept = [(seed, number) for seed, number in zip(points.seeds, row, strict=True) if number]
+    return Points(points.directions, tuple(seed for seed, _ in kept), (tuple(number for _, number in kept),))

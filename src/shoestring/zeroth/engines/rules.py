@@ -1,0 +1,158 @@
+"""Rules for the functions that read large weights: perturbed tile by tile, row by row, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shoestring.zeroth.engines.weights import PointWeights
+from shoestring.zeroth.tensors import Trained
+
+Lanes = Callable[[Any], list[Any]]
+"""Gives the P values that an argument has at P points."""
+Rule = Callable[[PointWeights, Lanes, Sequence[Any], dict[str, Any]], Tensor | None]
+"""Returns the results at P points [P, ...], or None where the general way has to do."""
+
+
+def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """F.linear(x, W, b) = x W' + b: tiles of rows of W give slices of the output."""
+    x, weight, bias = _bound(args, kwargs, ("input", "weight", "bias"))
+    tensor = weights.table.get(id(weight))
+    if tensor is None or weight.ndim != 2:
+        return None
+    factors = weights.factors(tensor)
+    if not _takes(weights, tensor, x, factors):
+        return None
+    xs, biases = lanes(x), lanes(bias)
+    height, width = weight.shape
+    flat = [value.reshape(-1, width) for value in xs]
+    out = flat[0].new_empty(weights.count, len(flat[0]), height)
+    if factors is None:
+        for first, last, tile in weights.tiles(tensor):
+            for lane, bias in enumerate(biases):
+                part = None if bias is None else bias[first:last]
+                _product(out[lane, :, first:last], flat[lane], tile[lane].t(), part)
+    else:
+        with weights.reading():
+            pristine = weights.pristine(tensor).t()
+            for lane, bias in enumerate(biases):
+                _product(out[lane], flat[lane], pristine, bias)
+                for number, (left, right) in zip(weights.points.coefficients[lane], factors, strict=True):
+                    if number:
+                        out[lane].addmm_(flat[lane] @ right, left.t(), alpha=number)
+    return out.view(weights.count, *xs[0].shape[:-1], height)
+
+
+def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """torch.addmm(b, x, W) = b + x W, as in GPT-2: tiles of rows of W give summands.
+
+    In half precision sums of summands would be rounded in between: there W is made whole.
+    """
+    bias, x, weight = _bound(args, kwargs, ("input", "mat1", "mat2"))
+    tensor = weights.table.get(id(weight))
+    if tensor is None or len(args) > 3 or kwargs.keys() - {"input", "mat1", "mat2"}:
+        return None
+    factors = weights.factors(tensor)
+    if not _takes(weights, tensor, x, factors) or (factors is None and weight.dtype.itemsize < 4):
+        return None
+    xs, biases = lanes(x), lanes(bias)
+    out = xs[0].new_empty(weights.count, len(xs[0]), weight.shape[1])
+    if factors is None:
+        for first, last, tile in weights.tiles(tensor):
+            for lane, rows in enumerate(xs):
+                summand = biases[lane] if first == 0 else out[lane]
+                torch.addmm(summand, rows[:, first:last], tile[lane], out=out[lane])
+    else:
+        with weights.reading():
+            pristine = weights.pristine(tensor)
+            for lane, rows in enumerate(xs):
+                torch.addmm(biases[lane], rows, pristine, out=out[lane])
+                for number, (left, right) in zip(weights.points.coefficients[lane], factors, strict=True):
+                    if number:
+                        out[lane].addmm_(rows @ left, right.t(), alpha=number)
+    return out
+
+
+def embedding(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """F.embedding(ids, W): only the rows that are read are made, each once."""
+    ids, weight = _bound(args, kwargs, ("input", "weight"))
+    if kwargs.get("max_norm") is not None or (len(args) > 3 and args[3] is not None):
+        return None
+    return _rows(weights, lanes, weight, ids)
+
+
+def plain_embedding(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """torch.embedding(W, ids), which F.embedding is made of."""
+    return _rows(weights, lanes, *_bound(args, kwargs, ("weight", "indices")))
+
+
+def take(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """W[ids]: only the rows that are read are made."""
+    return _rows(weights, lanes, args[0], args[1])
+
+
+def index_select(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """torch.index_select(W, 0, ids): only the rows that are read are made."""
+    weight, axis, ids = _bound(args, kwargs, ("input", "dim", "index"))
+    return _rows(weights, lanes, weight, ids) if axis == 0 else None
+
+
+RULES: dict[Any, Rule] = {
+    functional.linear: linear,
+    torch.addmm: addmm,
+    Tensor.addmm: addmm,
+    functional.embedding: embedding,
+    torch.embedding: plain_embedding,
+    Tensor.__getitem__: take,
+    torch.index_select: index_select,
+    Tensor.index_select: index_select,
+}
+"""By the function that is called."""
+
+
+def _rows(weights: PointWeights, lanes: Lanes, weight: Any, ids: Any) -> Tensor | None:
+    tensor = weights.table.get(id(weight))
+    if tensor is None or weight.ndim != 2 or weight.numel() <= weights.small:
+        return None
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32) or _differentiable():
+        return None
+    values = lanes(ids)
+    shared = all(value is values[0] for value in values)
+    flat = values[0].reshape(-1) if shared else torch.cat([value.reshape(-1) for value in values])
+    index, places = torch.unique(flat.to(torch.int64), return_inverse=True)
+    if len(index) and not 0 <= int(index[0]) <= int(index[-1]) < len(weight):
+        return None  # Counted from the end, or out of range: torch knows what to do.
+    rows = weights.rows(tensor, index)
+    places = places.expand(weights.count, -1) if shared else places.view(weights.count, -1)
+    return torch.stack([rows[lane][place] for lane, place in enumerate(places)]).view(
+        weights.count, *values[0].shape, weight.shape[1]
+    )
+
+
+def _takes(weights: PointWeights, tensor: Trained, x: Any, factors: object) -> bool:
+    """Return whether a product is made by a rule: a large weight, or one whose directions have factors."""
+    if not isinstance(x, Tensor) or x.dtype != tensor.param.dtype or _differentiable():
+        return False
+    if torch.is_autocast_enabled(x.device.type):
+        return False
+    return factors is not None or tensor.param.numel() > weights.small
+
+
+def _differentiable() -> bool:
+    """Return whether gradients are wanted, which results written into memory cannot have."""
+    return torch.is_grad_enabled()
+
+
+def _product(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if bias is None:
+        torch.mm(x, weight, out=out)
+    else:
+        torch.addmm(bias, x, weight, out=out)
+
+
+def _bound(args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str]) -> list[Any]:
+    return [args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(names)]
