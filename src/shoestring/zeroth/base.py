@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
@@ -21,12 +21,13 @@ from shoestring.zeroth.engines.base import ENGINES, Engine
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.observer import Observer, noting
 from shoestring.zeroth.points import Points
+from shoestring.zeroth.residual import WithResidual
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.update import Rate, TermsUpdate, Update
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Evaluate = Callable[[Points], list[float]]
-Rounding = Literal["auto", "nearest", "stochastic"]
+Rounding = Literal["auto", "nearest", "stochastic", "residual"]
 
 
 class Common(TypedDict, total=False):
@@ -86,8 +87,9 @@ class ZerothOrder(Optimizer):
         seed: the directions of step t come from the named stream (seed, t); the global generators are not used.
         directions: "gaussian", "rademacher", or a `Directions` of your own.
         engine: how points are evaluated: "paired", "fused" or "replay".
-        rounding: how updates reach half-precision weights: "stochastic", or to the "nearest", which loses small ones;
-            "auto" is stochastic for half precision.
+        rounding: how updates reach half-precision weights: "stochastic", right in the mean; to the "nearest", which
+            loses small ones; or with a "residual" of two bytes a weight that keeps the rest, as exact as float32.
+            "auto" is stochastic.
         nonfinite: what a NaN or infinite loss does: "raise", or "skip" the step and count it in `shared["skipped"]`.
 
     Attributes:
@@ -124,6 +126,7 @@ class ZerothOrder(Optimizer):
         own = {"seed": settings["seed"], "steps": 0, "skipped": 0, **own}
         for name, value in {"lr": lr, "weight_decay": settings["weight_decay"]}.items():
             check(type(self).__name__, name, value)
+        check_choice(type(self).__name__, "rounding", settings["rounding"], get_args(Rounding))
         if "eps" in own:
             check(type(self).__name__, "eps", own["eps"], positive=True)
         directions = settings["directions"]
@@ -163,8 +166,10 @@ class ZerothOrder(Optimizer):
         return derive(self.shared["seed"], "direction", self.shared["steps"], *path)
 
     def rounding_seed(self) -> int | None:
-        """Return the seed of this step's stochastic rounding, None where updates are rounded to the nearest."""
-        return None if self.rounding == "nearest" else derive(self.shared["seed"], "rounding", self.shared["steps"])
+        """Return the seed of this step's stochastic rounding, None where updates are rounded otherwise."""
+        if self.rounding in ("nearest", "residual"):
+            return None
+        return derive(self.shared["seed"], "rounding", self.shared["steps"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, which may have its own `lr` and `weight_decay`.
@@ -257,7 +262,8 @@ class ZerothOrder(Optimizer):
             self.observer.stepping(self.last_answers, skipped=skipped)
         self._estimate = None
         if not skipped:
-            self.engine.apply(self.update(found))
+            update = self.update(found)
+            self.engine.apply(WithResidual(update, self.state) if self.rounding == "residual" else update)
         self.shared["steps"] += 1
         if self.observer is not None:
             self.observer.stepped()
@@ -307,7 +313,8 @@ class ZerothOrder(Optimizer):
     def engine(self) -> Engine:
         """The engine, over the tensors that require gradients when it is first asked for."""
         if self._engine is None:
-            self._engine = ENGINES.get(self.engine_name)(trained_tensors(self.param_groups))
+            make = ENGINES.get(self.engine_name) if isinstance(self.engine_name, str) else self.engine_name
+            self._engine = make(trained_tensors(self.param_groups))
         return self._engine
 
     def finite(self, losses: Sequence[float]) -> list[float]:
