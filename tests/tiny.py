@@ -13,6 +13,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from shoestring.data.example import Example
+from shoestring.demo.assets import DemoSettings
+from shoestring.demo.examples import ExampleSettings
+from shoestring.demo.language import LanguageSettings
+from shoestring.demo.pretrain import ModelSettings
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import METHODS
 from shoestring.models.prompted import PromptedModel
@@ -58,6 +62,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mistral": SIZES | {"num_key_value_heads": 2, "initializer_range": 0.2, "sliding_window": 24},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
 }
+# Models of the demo that have hardly been trained.
+DEMO_MODEL = ModelSettings(hidden=16, layers=1, heads=2, steps=4, batch_size=8)
 MASKED = ("roberta", "bert", "distilbert", "albert", "electra", "modernbert")
 CAUSAL = ("opt", "llama", "gpt2", "gemma2", "qwen3", "mistral", "bloom")
 _CLASSES = {
@@ -277,3 +283,10 @@ def short(name: str) -> Any:
     settings = METHODS.get(name)
     wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3}
     return settings(**{key: value for key, value in wanted.items() if key in settings.model_fields})
+
+
+def demo_settings(*, train_per_label: int = 60, test: int = 60) -> DemoSettings:
+    """Return settings of the embedded default that are made in seconds."""
+    examples = ExampleSettings(train_per_label=train_per_label, test=test)
+    language = LanguageSettings(documents=1500)
+    return DemoSettings(language=language, examples=examples, masked=DEMO_MODEL, causal=DEMO_MODEL)

@@ -13,20 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+import tiny
 from shoestring.demo import assets, cache
 from shoestring.demo.assets import DemoSettings, ensure, key
-from shoestring.demo.examples import TASKS, ExampleSettings
-from shoestring.demo.language import LanguageSettings
-from shoestring.demo.pretrain import ModelSettings, pretrain
+from shoestring.demo.examples import TASKS
+from shoestring.demo.pretrain import pretrain
 from shoestring.errors import OutputError
 
-TINY = ModelSettings(hidden=16, layers=1, heads=2, steps=4, batch_size=8)
-SETTINGS = DemoSettings(
-    language=LanguageSettings(documents=1500),
-    examples=ExampleSettings(train_per_label=20, test=24),
-    masked=TINY,
-    causal=TINY,
-)
+TINY = tiny.DEMO_MODEL
+SETTINGS = tiny.demo_settings(train_per_label=20, test=24)
 
 
 def silent(what: str, done: int, total: int) -> None:

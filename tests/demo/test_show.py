@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from shoestring.demo import show
-from shoestring.demo.assets import DemoAssets, DemoSettings, ensure
-from shoestring.demo.examples import ExampleSettings
+from shoestring.demo.assets import DemoAssets, ensure
 from shoestring.demo.export import export
-from shoestring.demo.language import LanguageSettings
-from shoestring.demo.pretrain import ModelSettings
 from shoestring.errors import OutputError
 from shoestring.prompts.check import check_task
 from shoestring.runs.config import load_config
@@ -18,13 +16,7 @@ from shoestring.runs.run import run
 from shoestring.tasks.load import load_task
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
-_TINY = ModelSettings(hidden=16, layers=1, heads=2, steps=4, batch_size=8)
-TINY = DemoSettings(
-    language=LanguageSettings(documents=1500),
-    examples=ExampleSettings(train_per_label=60, test=60),
-    masked=_TINY,
-    causal=_TINY,
-)
+TINY = tiny.demo_settings()
 
 
 @pytest.fixture(scope="module")
