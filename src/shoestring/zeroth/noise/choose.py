@@ -53,7 +53,10 @@ def _best(device: str) -> Noise:
     if name is None:
         return _PLAIN
     try:
-        return _made(name)
+        backend = _made(name)
+        # Compile now, or load what an earlier process compiled: what would fail later fails here.
+        backend.add(torch.zeros(1, device=device), Source(0, "gaussian"), [(0, 1.0)])
+        return backend
     except Exception as error:
         _LOG.warning(
             "random directions on %s are made by plain torch operations, which is %s: %s cannot be used (%s)",
@@ -71,15 +74,18 @@ def _made(name: str) -> Noise:
 
 
 def _numba() -> Noise:
-    from shoestring.zeroth.noise.compiled import CompiledNoise
+    from shoestring.zeroth.noise.numba_backend import NumbaNoise
 
-    backend = CompiledNoise()
-    # Compile now, or load what an earlier process compiled: what fails would fail here.
-    backend.add(torch.zeros(1), Source(0, "gaussian"), [(0, 1.0)])
-    return backend
+    return NumbaNoise()
 
 
-_MAKERS: dict[str, Callable[[], Noise]] = {"torch": PlainNoise, "numba": _numba}
+def _triton() -> Noise:
+    from shoestring.zeroth.noise.triton_backend import TritonNoise
+
+    return TritonNoise()
+
+
+_MAKERS: dict[str, Callable[[], Noise]] = {"torch": PlainNoise, "numba": _numba, "triton": _triton}
 
 
 def _reason(error: Exception) -> str:

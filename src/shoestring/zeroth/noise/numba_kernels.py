@@ -233,12 +233,8 @@ def _load(totals, weight, at, count, keep, half):
     """Write keep x weight[at : at + count] to `totals`."""
 
 
-def _store(outs, at, totals, offset, count, half):
-    """Write totals[offset : offset + count] to outs[at :], rounded to the nearest."""
-
-
-def _store_dithered(outs, at, totals, offset, count, half, bits, place):
-    """Write totals[offset : offset + count] to outs[at :], rounded as the bits from `place` say."""
+def _store(outs, at, totals, offset, count, layout, bits, place):
+    """Write totals[offset : offset + count] to outs[at :], rounded to the nearest or as the bits from `place` say."""
 
 
 @overload(_load)
@@ -259,40 +255,29 @@ def _load_of(totals, weight, at, count, keep, half):
 
 
 @overload(_store)
-def _store_of(outs, at, totals, offset, count, half):
-    def wide(outs, at, totals, offset, count, half):
+def _store_of(outs, at, totals, offset, count, layout, bits, place):
+    def wide(outs, at, totals, offset, count, layout, bits, place):
         for i in range(count):
             outs[at + i] = totals[offset + i]
 
-    def narrow(outs, at, totals, offset, count, half):
-        if half == BFLOAT16:
-            for i in range(count):
-                bits = bits_of(totals[offset + i])
-                outs[at + i] = _to_bfloat16(bits, _U32(_U32(0x7FFF) + _U32(_U32(bits >> _U32(16)) & _U32(1))))
-        else:
-            for i in range(count):
-                bits = bits_of(totals[offset + i])
-                tiny = _U32(bits_of(_least(bits) + _HALF) - _U32(0x3F000000))
-                outs[at + i] = _to_float16(bits, _U32(_U32(0xFFF) + _U32(_U32(bits >> _U32(13)) & _U32(1))), tiny)
-
-    return narrow if outs.dtype == types.uint16 else wide
-
-
-@overload(_store_dithered)
-def _store_dithered_of(outs, at, totals, offset, count, half, bits, place):
-    def wide(outs, at, totals, offset, count, half, bits, place):
-        for i in range(count):
-            outs[at + i] = totals[offset + i]
-
-    def narrow(outs, at, totals, offset, count, half, bits, place):
-        if half == BFLOAT16:
+    def narrow(outs, at, totals, offset, count, layout, bits, place):
+        if layout.half == BFLOAT16 and layout.rounded:
             for i in range(count):
                 outs[at + i] = _to_bfloat16(bits_of(totals[offset + i]), bits[place + i])
-        else:
+        elif layout.half == BFLOAT16:
+            for i in range(count):
+                word = bits_of(totals[offset + i])
+                outs[at + i] = _to_bfloat16(word, _U32(_U32(0x7FFF) + _U32(_U32(word >> _U32(16)) & _U32(1))))
+        elif layout.rounded:
             for i in range(count):
                 word, up = bits_of(totals[offset + i]), bits[place + i]
                 tiny = _U32(_U32(_U32(np.int32(_least(word) * _F32(2.0**40))) + up) >> _U32(16))
                 outs[at + i] = _to_float16(word, _U32(up >> _U32(3)), tiny)
+        else:
+            for i in range(count):
+                word = bits_of(totals[offset + i])
+                tiny = _U32(bits_of(_least(word) + _HALF) - _U32(0x3F000000))
+                outs[at + i] = _to_float16(word, _U32(_U32(0xFFF) + _U32(_U32(word >> _U32(13)) & _U32(1))), tiny)
 
     return narrow if outs.dtype == types.uint16 else wide
 
@@ -353,9 +338,12 @@ def _accumulate(totals, base, z, at, coefficient, count, fresh):
 
 
 @_kept
-def combine(outs, weight, index, seeds, coefficients, keep, layout, begin, end):
-    """Write keep x weight + sum of coefficients x z of tiles begin ... end (row by row) to each point's output."""
-    points, terms = coefficients.shape
+def combine(outs, weight, index, seeds, coefficients, layout, begin, end):
+    """Write keep x weight + sum of coefficients x z of tiles begin ... end (row by row) to each point's output.
+
+    `coefficients` [points, terms + 1] have `keep` last, the same for all points.
+    """
+    points, terms = coefficients.shape[0], coefficients.shape[1] - 1
     z, words = np.empty(TILE, np.float32), np.empty(4 * BLOCKS, np.uint32)
     bits = np.empty(TILE if layout.rounded else 1, np.uint32)
     totals = np.empty(points * TILE, coefficients.dtype)
@@ -369,7 +357,7 @@ def combine(outs, weight, index, seeds, coefficients, keep, layout, begin, end):
             continue
         count = high - low
         if not layout.fresh:
-            _load(totals, weight, offset + (low - start), count, keep, layout.half)
+            _load(totals, weight, offset + (low - start), count, coefficients[0, terms], layout.half)
             _repeat(totals, points, count)
         at = _U64(0)
         for term in range(_U64(terms + layout.rounded)):
@@ -382,17 +370,13 @@ def combine(outs, weight, index, seeds, coefficients, keep, layout, begin, end):
                     _accumulate(totals, base, z, at, coefficients[point, term], count, layout.fresh)
         to = row * width + (low - start)
         for point in range(_U64(points)):
-            base, there = point * _U64(TILE), point * stride + to
-            if layout.rounded:
-                _store_dithered(outs, there, totals, base, count, layout.half, bits, at)
-            else:
-                _store(outs, there, totals, base, count, layout.half)
+            _store(outs, point * stride + to, totals, point * _U64(TILE), count, layout, bits, at)
 
 
-def _combine_in_parts(outs, weight, index, seeds, coefficients, keep, layout, jobs, parts):
+def _combine_in_parts(outs, weight, index, seeds, coefficients, layout, jobs, parts):
     for part in numba.prange(parts):
         begin, end = np.int64(jobs * part // parts), np.int64(jobs * (part + 1) // parts)
-        combine(outs, weight, index, seeds, coefficients, keep, layout, begin, end)
+        combine(outs, weight, index, seeds, coefficients, layout, begin, end)
 
 
 combine_in_parts = _kept(_combine_in_parts, parallel=True)

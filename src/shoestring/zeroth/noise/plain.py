@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,8 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def rounded(value: float, dtype: torch.dtype) -> float:
     """Return a coefficient as sums of weights of `dtype` take it: rounded to float32, for float64 as it is."""
-    return torch.tensor(value, dtype=wide(dtype)).item()
+    with np.errstate(over="ignore"):
+        return float(np.float32(value)) if wide(dtype) == torch.float32 else value
 
 
 def write(weight: Tensor, total: Tensor, key: int, start: int, rounding: int | None) -> None:
@@ -143,8 +145,8 @@ def box_muller(radius_word: Tensor, angle_word: Tensor) -> tuple[Tensor, Tensor]
     t = (high * unit - 1.0) + low * unit
     log = _horner(philox.LOG, t)
     squared = (32 - exponent).float() * philox.LOG_2 + ((t * t) * (t * log + 1.0) - t * 2.0)
-    # On the CPU torch's float32 sqrt is off by one at times; the float64 one, rounded, never is.
-    radius = squared.double().sqrt().float()
+    # On the CPU torch's float32 sqrt is off by one bit at times; the float64 one, rounded, never is.
+    radius = squared.double().sqrt().float() if squared.device.type == "cpu" else squared.sqrt()
 
     turned = (angle_word & 0x3FFFFFFF) - ((angle_word & 0x20000000) << 1)
     quadrant = (angle_word - turned) >> 30 & 3

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.noise import numba_kernels as kernels
-from shoestring.zeroth.noise import philox, threads
+from shoestring.zeroth.noise import numba_kernels, philox, threads
 from shoestring.zeroth.noise.base import Noise, Source, Term
-from shoestring.zeroth.noise.plain import wide
 
-_HALF = {torch.bfloat16: kernels.BFLOAT16, torch.float16: kernels.FLOAT16}
+_HALF = {torch.bfloat16: numba_kernels.BFLOAT16, torch.float16: numba_kernels.FLOAT16}
 _WORTH_A_THREAD = 1 << 14
 _FIRST_ROW = np.zeros(1, np.int64)
 
 
-class CompiledNoise(Noise):
+class NumbaNoise(Noise):
     """Staged vector loops, compiled on first use; the same numbers whatever the number of threads."""
 
     name: ClassVar[str] = "numba"
@@ -28,7 +26,7 @@ class CompiledNoise(Noise):
         """Write z[start : start + n] to `out` [n], float32."""
         flat = _array(out)
         layout = _layout(source, out, len(out), start)._replace(fresh=1)
-        _combine(flat, flat, _FIRST_ROW, (seed,), _coefficients([[1.0]], out.dtype), 1.0, layout)
+        _combine(flat, flat, _FIRST_ROW, (seed,), _table([[1.0, 0.0]], out.dtype), layout)
 
     def add(
         self,
@@ -42,8 +40,8 @@ class CompiledNoise(Noise):
         """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
         layout = _layout(source, weight, len(weight), start, rounding=rounding)
         flat = _array(weight)
-        seeds, coefficients = [seed for seed, _ in terms], [[coefficient for _, coefficient in terms]]
-        _combine(flat, flat, _FIRST_ROW, seeds, _coefficients(coefficients, weight.dtype), keep, layout)
+        seeds, factors = [seed for seed, _ in terms], [*(coefficient for _, coefficient in terms), keep]
+        _combine(flat, flat, _FIRST_ROW, seeds, _table([factors], weight.dtype), layout)
 
     def points(
         self,
@@ -56,9 +54,8 @@ class CompiledNoise(Noise):
     ) -> None:
         """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
         layout = _layout(source, weight, len(weight), start, stride=outs.stride(0))
-        _combine(
-            _array(outs), _array(weight), _FIRST_ROW, seeds, _coefficients(coefficients, weight.dtype), 1.0, layout
-        )
+        table = _table([[*row, 1.0] for row in coefficients], weight.dtype)
+        _combine(_array(outs), _array(weight), _FIRST_ROW, seeds, table, layout)
 
     def rows(
         self,
@@ -71,27 +68,20 @@ class CompiledNoise(Noise):
     ) -> None:
         """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
         layout = _layout(source, weight, weight.shape[1], 0, stride=outs.stride(0))
-        _combine(
-            _array(outs),
-            _array(weight),
-            index.numpy(),
-            seeds,
-            _coefficients(coefficients, weight.dtype),
-            1.0,
-            layout,
-        )
+        table = _table([[*row, 1.0] for row in coefficients], weight.dtype)
+        _combine(_array(outs), _array(weight), index.numpy(), seeds, table, layout)
 
 
 def _layout(
     source: Source, weight: Tensor, width: int, start: int, stride: int = 0, rounding: int | None = None
-) -> kernels.Layout:
-    return kernels.Layout(
+) -> numba_kernels.Layout:
+    return numba_kernels.Layout(
         key=source.key,
         stream=philox.GAUSSIAN if source.distribution == "gaussian" else philox.RADEMACHER,
         width=width,
         start=start,
         stride=stride,
-        tiles=width // kernels.TILE + 2,
+        tiles=width // numba_kernels.TILE + 2,
         half=_HALF.get(weight.dtype, 0),
         rounded=int(rounding is not None and weight.dtype in _HALF),
         rounding=rounding or 0,
@@ -107,27 +97,29 @@ def _array(tensor: Tensor) -> Any:
     return (tensor.view(torch.uint16) if tensor.dtype in _HALF else tensor).numpy()
 
 
-def _coefficients(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Any:
-    return torch.tensor(rows, dtype=wide(dtype)).reshape(len(rows), -1).numpy()
+def _table(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Any:
+    with np.errstate(over="ignore"):
+        return np.array(rows, np.float64 if dtype == torch.float64 else np.float32)
 
 
 def _combine(
-    outs: Any, weight: Any, index: Any, seeds: Sequence[int], coefficients: Any, keep: float, layout: kernels.Layout
+    outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: Any, layout: numba_kernels.Layout
 ) -> None:
     """Run the kernel, on as many threads as torch uses where there is work for them."""
     jobs = layout.tiles * len(index)
-    arguments = (
-        outs,
-        weight,
-        index,
-        np.array(seeds, np.uint64),
-        coefficients,
-        coefficients.dtype.type(keep),
-        layout,
-    )
+    arguments = (outs, weight, index, np.array(seeds, np.uint64), table, layout)
     most = min(torch.get_num_threads(), threads.most(), layout.width * len(index) // _WORTH_A_THREAD)
     if most < 2:
-        kernels.combine(*arguments, 0, jobs)
+        _run(numba_kernels.combine, *arguments, 0, jobs)
     else:
         with threads.limited(most):
-            kernels.combine_in_parts(*arguments, jobs, most)
+            _run(numba_kernels.combine_in_parts, *arguments, jobs, most)
+
+
+def _run(kernel: Callable[..., None], *arguments: Any) -> None:
+    """Run a kernel; a disk that cannot keep what was compiled is no reason not to."""
+    try:
+        kernel(*arguments)
+    except OSError:
+        # numba compiles, registers, writes to its cache and then runs: what failed is the writing.
+        kernel(*arguments)
