@@ -6,6 +6,8 @@ from shoestring.zeroth.optimizers.evolution import EvolutionStrategies
 from shoestring.zeroth.optimizers.expectation_modified import ExpectationModifiedMeZO
 from shoestring.zeroth.optimizers.forward_gradient import ForwardGradient
 from shoestring.zeroth.optimizers.fzoo import FZOO
+from shoestring.zeroth.optimizers.hizoo import HiZOO
+from shoestring.zeroth.optimizers.hizoo_l import HiZOOL
 from shoestring.zeroth.optimizers.layer_wise import LayerWiseMeZO
 from shoestring.zeroth.optimizers.lozo import LOZO
 from shoestring.zeroth.optimizers.lozo_m import LOZOM
@@ -17,6 +19,8 @@ from shoestring.zeroth.optimizers.sparse import SparseMeZO
 from shoestring.zeroth.optimizers.static_mask import StaticMaskMeZO
 from shoestring.zeroth.optimizers.subzero import SubZero
 from shoestring.zeroth.optimizers.variance_modified import VarianceModifiedMeZO
+from shoestring.zeroth.optimizers.zo_adam import ZOAdam
+from shoestring.zeroth.optimizers.zo_momentum import ZOMomentum
 
 __all__ = [
     "FZOO",
@@ -27,6 +31,8 @@ __all__ = [
     "EvolutionStrategies",
     "ExpectationModifiedMeZO",
     "ForwardGradient",
+    "HiZOO",
+    "HiZOOL",
     "LayerWiseMeZO",
     "MeZO",
     "OnePointMeZO",
@@ -34,6 +40,8 @@ __all__ = [
     "StaticMaskMeZO",
     "SubZero",
     "VarianceModifiedMeZO",
+    "ZOAdam",
     "ZOConservative",
+    "ZOMomentum",
     "ZOSign",
 ]

@@ -89,7 +89,7 @@ def moves(make: Make, count: int, **settings: Any) -> tuple[torch.Tensor, torch.
 
 @pytest.mark.parametrize("make", [LOZO, SubZero])
 def test_with_a_new_basis_each_step_the_mean_estimate_is_the_gradient(make: Make) -> None:
-    found, gradient = moves(make, 700, rank=2, period=1)
+    found, gradient = moves(make, 400, rank=2, period=1)
     error = found.std(0) / math.sqrt(len(found))
     assert torch.all((found.mean(0) - gradient).abs() < 4 * error)
 
@@ -112,7 +112,7 @@ def test_within_a_period_the_mean_estimate_is_the_gradient_seen_through_the_basi
 
 
 def test_within_a_period_subzeros_mean_estimate_is_the_gradient_projected() -> None:
-    found, gradient = moves(SubZero, 700, rank=2, period=10**6)
+    found, gradient = moves(SubZero, 400, rank=2, period=10**6)
     basis = lowrank_twin.derive(5, "basis", 0)
     left = lowrank_twin.orthonormal("matrix", lowrank_twin.derive(basis, "left"), 4, 2)
     right = lowrank_twin.orthonormal("matrix", lowrank_twin.derive(basis, "right"), 3, 2)

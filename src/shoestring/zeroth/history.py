@@ -1,0 +1,42 @@
+"""Running means made again from the past estimates' seeds and coefficients, in place of stored ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from shoestring.zeroth.base import check, check_choice
+from shoestring.zeroth.noise.base import Term
+
+Moments = Literal["stored", "recompute"] | int
+NEGLIGIBLE = 1e-4
+"""Share of a running mean that the steps before those recomputed would have."""
+
+
+def moment_settings(optimizer: str, moments: Moments, memory: float) -> dict[str, Any]:
+    """Return the settings of running means that keep a share `memory` (the largest beta) of themselves each step.
+
+    Args:
+        optimizer: its name, for messages.
+        moments: "stored"; how many of the last steps are recomputed; or "recompute": as many as are not negligible.
+        memory: the largest beta.
+
+    Raises:
+        OptimizerError: if it is nothing of these.
+    """
+    if moments == "recompute":
+        moments = max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(memory))) if memory else 1
+    elif isinstance(moments, str):
+        check_choice(optimizer, "moments", moments, ("stored", "recompute"))
+        moments = 0
+    else:
+        check(optimizer, "moments", moments, whole=True)
+    return {"history": int(moments), "past": []}
+
+
+def remembered(shared: dict[str, Any], terms: Sequence[Term]) -> tuple[tuple[Term, ...], ...]:
+    """Add the terms of a step to `shared["past"]`, forget the oldest beyond its history; return all, oldest first."""
+    # A new list each time: a state_dict that was taken before holds the old one.
+    shared["past"] = [*shared["past"], [list(term) for term in terms]][-shared["history"] :]
+    return tuple(tuple((int(seed), float(coefficient)) for seed, coefficient in step) for step in shared["past"])
