@@ -317,6 +317,11 @@ class ZerothOrder(Optimizer):
             self._engine = make(trained_tensors(self.param_groups))
         return self._engine
 
+    def change_engine(self, engine: str) -> None:
+        """Go on with another engine; what the one before put off is applied."""
+        self.finalize()
+        self.engine_name, self._engine = engine, None
+
     def finite(self, losses: Sequence[float]) -> list[float]:
         """Return `losses`; one that is NaN or infinite ends the estimate, as `nonfinite` says."""
         self.last_answers += tuple(losses)

@@ -147,6 +147,24 @@ def test_the_log_of_a_model_makes_it_again(architecture: str, engine: str, tmp_p
     assert all(param.requires_grad for param in other.model.parameters())
 
 
+@pytest.mark.parametrize("engine", ["paired", {"kind": "paired", "max_rows": 8, "defer": True}, {"kind": "fused"}])
+def test_an_engine_that_gives_up_gives_up_in_the_replay_too(engine: Any, tmp_path: Path) -> None:
+    """In bfloat16 the fused engine drifts: the replay has to drift with it."""
+    start = torch.linspace(-1, 1, 40, dtype=torch.bfloat16)
+    theta, base = nn.Parameter(start.clone()), {"theta": start.clone()}
+    hidden = theta.detach().view(-1)
+    optimizer = MeZO([("theta", theta)], lr=1e-3, eps=1e-2, engine=engine)
+    with Recorder(optimizer, tmp_path / "log"):
+        for _ in range(4):
+            optimizer.step(lambda: hidden.float().square().sum())
+    found = Trajectory.read(tmp_path / "log")
+    gave_up = engine != {"kind": "fused"}
+    assert [step.before for step in found.steps] == [((-1, "engine", "fused"),) if gave_up else (), (), (), ()]
+    assert found.header.common["engine"] == ("paired" if gave_up else "fused")
+    replay(found, base)
+    assert torch.equal(base["theta"], theta)
+
+
 def test_what_was_changed_between_steps_is_in_the_log(tmp_path: Path) -> None:
     tensors = fresh()
     base = plain(tensors)

@@ -21,7 +21,10 @@ class Engine(ABC):
 
     Attributes:
         precision: the least precise floating dtype of the first forward pass.
+        instead: name of the engine that took over, where this one could not go on.
     """
+
+    instead: str | None = None
 
     def __init__(self, tensors: Sequence[Trained]) -> None:
         self.tensors = tensors

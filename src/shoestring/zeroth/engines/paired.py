@@ -85,7 +85,8 @@ class PairedEngine(Engine):
         except EscapeError as escape:
             return self._give_up(str(escape), closure, points)
         finally:
-            self.finalize()
+            if self._instead is None:
+                self.finalize()
 
     def apply(self, update: Update) -> None:
         """Move the weights, now, or with `defer` on the way through the next evaluation."""
@@ -226,7 +227,7 @@ class PairedEngine(Engine):
             'perturbed in place from now on (engine="fused"), which drifts in half precision',
             what,
         )
-        self._instead = FusedEngine(self.tensors)
+        self._instead, self.instead = FusedEngine(self.tensors), "fused"
         return self._instead.losses(closure, points)
 
 

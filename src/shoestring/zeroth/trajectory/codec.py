@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 Change = tuple[int, str, Any]
-"""Number of a parameter group, name of one of its options, the new value."""
+"""Number of a parameter group, name of one of its options, the new value; group -1 is the optimizer itself."""
 
 _WIDE, _SKIPPED, _RATE, _CHANGES, _FINALIZED, _DISTURBED, _MARK = 1, 2, 4, 8, 16, 32, 128
 _LONG = 255
 DIGEST_BYTES = 8
+OPTIMIZER = -1
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import math
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,11 +12,10 @@ from torch import Tensor, nn
 from shoestring.config import Settings
 from shoestring.errors import TrajectoryError
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
-from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.tensors import trained_tensors
+from shoestring.zeroth.trajectory.plain import is_plain, plain
 
 FORMAT = 1
-_DIRECTIONS = "shoestring.zeroth.directions"
 _SHORT = 8
 """Hexadecimal digits of a tensor's digest; the digest of all together has 64."""
 
@@ -125,10 +121,15 @@ def common_of(optimizer: ZerothOrder) -> dict[str, Any]:
     """Return what decides the steps of any optimizer beside the options of its groups."""
     return {
         "directions": plain(optimizer.directions),
-        "engine": optimizer.engine_name,
+        "engine": kind_of(optimizer.engine_name),
         "rounding": optimizer.rounding,
         "nonfinite": optimizer.nonfinite,
     }
+
+
+def kind_of(engine: str | Mapping[str, Any]) -> str:
+    """Return the name of an engine, whatever its options: these change no weights."""
+    return engine if isinstance(engine, str) else str(engine.get("kind"))
 
 
 def options_of(group: dict[str, Any]) -> dict[str, Any]:
@@ -136,59 +137,6 @@ def options_of(group: dict[str, Any]) -> dict[str, Any]:
     return {
         name: plain(value) for name, value in group.items() if name not in ("params", "param_names") and is_plain(value)
     }
-
-
-def is_plain(value: Any) -> bool:
-    """Return whether an option is numbers, texts and collections of them, which a log can hold."""
-    if isinstance(value, Mapping):
-        return all(map(is_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, int | float | str) or (isinstance(value, Tensor) and value.numel() == 1)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers, texts, lists; directions as their class and what made them.
-
-    What cannot be said so becomes a note of its type; see `made`.
-    """
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, float):
-        return {"number": repr(value)}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {"table": [[str(key), plain(item)] for key, item in value.items()]}
-    if isinstance(value, Directions) and (arguments := _arguments(value)) is not None:
-        return {"module": type(value).__module__, "class": type(value).__qualname__, "arguments": arguments}
-    return {"own": type(value).__qualname__}
-
-
-def made(name: str, value: Any) -> Any:
-    """Return what `plain` was given.
-
-    Raises:
-        TrajectoryError: if it could not be said in plain values.
-    """
-    if isinstance(value, list):
-        return [made(name, item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "number" in value:
-        return float(value["number"])
-    if "table" in value:
-        return {key: made(name, item) for key, item in value["table"]}
-    if "own" in value:
-        raise TrajectoryError(
-            f"the log cannot say what {name}={value['own']}(...) was; make the optimizer yourself and use catch_up"
-        )
-    if value["module"] != _DIRECTIONS and not value["module"].startswith(f"{_DIRECTIONS}."):
-        raise TrajectoryError(f"{name}: {value['module']}.{value['class']} is no directions of this package")
-    kind = getattr(import_module(value["module"]), value["class"])
-    return kind(**{key: made(key, item) for key, item in value["arguments"].items()})
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
@@ -215,15 +163,3 @@ def frozen_digest(model: nn.Module, trained: Iterable[Tensor]) -> str:
             seen.add(tensor.data_ptr())
             rest.append(tensor)
     return digest(rest)
-
-
-def _arguments(directions: Directions) -> dict[str, Any] | None:
-    """Return what makes such directions again: constructor arguments that they keep under the same names."""
-    if not type(directions).__module__.startswith(_DIRECTIONS):
-        return None
-    found = {}
-    for name in inspect.signature(type(directions)).parameters:
-        if not hasattr(directions, name):
-            return None
-        found[name] = plain(getattr(directions, name))
-    return None if any(isinstance(value, dict) and "own" in value for value in found.values()) else found

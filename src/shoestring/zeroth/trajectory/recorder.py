@@ -11,10 +11,11 @@ from torch import nn
 from shoestring.errors import OutputError, TrajectoryError
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.tensors import trained_tensors
-from shoestring.zeroth.trajectory.codec import DIGEST_BYTES, Change, Mark, Step
-from shoestring.zeroth.trajectory.header import digest, header_of, is_plain, plain
+from shoestring.zeroth.trajectory.codec import DIGEST_BYTES, OPTIMIZER, Change, Mark, Step
+from shoestring.zeroth.trajectory.header import digest, header_of
 from shoestring.zeroth.trajectory.log import Log, Trajectory
 from shoestring.zeroth.trajectory.matching import check_same
+from shoestring.zeroth.trajectory.plain import is_plain, plain
 
 _Options = list[dict[str, Any]]
 
@@ -81,6 +82,7 @@ class Recorder:
         # The options of a resumed optimizer may differ in any way from those in the log: the next record has them all.
         self._options: _Options = [{} for _ in optimizer.param_groups] if resume else _options(optimizer)
         self._before: list[Change] = []
+        self._instead: str | None = None
         self._expected = optimizer.shared["steps"]
         # Weights from a snapshot have every update applied.
         self._finalized, self._open, self._disturbed = True, False, False
@@ -108,6 +110,9 @@ class Recorder:
         """Write the record of a step."""
         between = _changes(self._options, _options(self.optimizer))
         lr, before = _one_rate(self._before, len(self.optimizer.param_groups))
+        if (instead := self.optimizer.engine.instead) != self._instead:
+            self._instead = instead
+            before = (*before, (OPTIMIZER, "engine", instead))
         self._log.append(
             Step(tuple(answers), lr, before, tuple(between), skipped, self._finalized, self._disturbed),
         )

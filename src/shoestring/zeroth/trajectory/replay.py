@@ -12,10 +12,10 @@ from shoestring.errors import TrajectoryError
 from shoestring.progress import Bar
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.closures import Recorded
-from shoestring.zeroth.trajectory.codec import Change, Step
-from shoestring.zeroth.trajectory.header import made
+from shoestring.zeroth.trajectory.codec import OPTIMIZER, Change, Step
 from shoestring.zeroth.trajectory.log import Trajectory
 from shoestring.zeroth.trajectory.matching import check_base, check_same, find_tensors
+from shoestring.zeroth.trajectory.plain import made
 from shoestring.zeroth.trajectory.recorder import mark_of
 
 Weights = nn.Module | Mapping[str, Tensor] | Sequence[Tensor]
@@ -131,6 +131,9 @@ def _make(optimizer: ZerothOrder, step: Step, trajectory: Trajectory) -> None:
 
 def _change(optimizer: ZerothOrder, changes: Iterable[Change]) -> None:
     for group, name, value in changes:
+        if group == OPTIMIZER:
+            optimizer.change_engine(value)
+            continue
         optimizer.param_groups[group][name] = made(name, value)
 
 
