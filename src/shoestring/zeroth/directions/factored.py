@@ -115,10 +115,13 @@ class Factored(Directions):
             return
         for block, zs in self._blocks(tensor, [seed for seed, _ in terms], start, start + len(weight)):
             part = weight[block.begin - start : block.end - start]
-            total = part.to(wide(part.dtype)) * keep
+            total = part.to(wide(part.dtype))  # the weights themselves, where they are in full precision
+            if keep != 1:
+                total.mul_(keep)
             for z, (_, coefficient) in zip(zs, terms, strict=True):
-                total += z.to(total.dtype) * coefficient
-            write(part, total, tensor.key, block.begin, rounding)
+                total.add_(z.to(total.dtype).mul_(coefficient))
+            if total is not part:
+                write(part, total, tensor.key, block.begin, rounding)
 
     def points(
         self,
