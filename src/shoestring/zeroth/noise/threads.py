@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numba
+import torch
 
 _LOG = logging.getLogger("shoestring.zeroth.noise")
 _ONE_AT_A_TIME = threading.Lock()
@@ -47,9 +48,12 @@ def _layer() -> str:
     """
     if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
         _CONFIG.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    used = torch.get_num_threads()  # which is OpenMP's number: starting numba's threads sets it to theirs
     try:
         numba.set_num_threads(_CONFIG.NUMBA_NUM_THREADS)
         return numba.threading_layer()
     except ValueError as error:
         _LOG.warning("random directions are made on one thread: %s", str(error).splitlines()[0])
         return ""
+    finally:
+        torch.set_num_threads(used)
