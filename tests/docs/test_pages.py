@@ -20,8 +20,9 @@ from shoestring.tasks.spec import Task
 
 LONGEST, WIDEST = 200, 120
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
-# What can be run here: not the demo, nor what needs the originals of LM-BFF or a large model. Tables come last.
-ELSEWHERE = re.compile("demo$|data/|recipes/|opt-|roberta-")
+# What can be run here: not the demo, nor what needs the originals of LM-BFF, a large model or a reader's own recipe.
+# Tables come last.
+ELSEWHERE = re.compile(r"demo$|data/|recipes/|base\.toml$|opt-|roberta-")
 LOCAL = [words for _, words in COMMANDS if not any(ELSEWHERE.match(word) for word in words)]
 LOCAL.sort(key=lambda words: words[0] == "table")
 
