@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from shoestring.bench import zeroth
+from shoestring.bench import timing, zeroth
 from shoestring.bench.contestants import Contestant, OurStep, contestants, takes_directions
 from shoestring.bench.goals import kernel_goals, step_goals
 from shoestring.bench.matrix import matrix_seconds
@@ -110,7 +110,7 @@ def test_a_benchmark_leaves_random_states_alone_and_uses_the_threads_it_is_told(
 
     def threads(count: int) -> AbstractContextManager[None]:
         told.append(count)
-        return nullcontext()
+        return timing.threads(1)
 
     monkeypatch.setattr(zeroth, "threads", threads)
     few = {"models": ("tiny",), "rounds": 1, "closures": ("plain",), "directions": ("gaussian",), "threads": 3}

@@ -44,7 +44,7 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
     begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     weights: dict[str, int] = {}
     steps, kernels = [], []
-    noise_for(torch.empty(0, device=device))  # A backend that starts threads may change how many torch uses.
+    noise_for(torch.empty(0, device=device))  # Now: what it logs belongs to no contestant.
     with threads(settings.threads):
         who, how = list(contestants(settings)), PeakMemory(device).how
         for name in settings.models:
