@@ -81,3 +81,7 @@ class Noise(ABC):
         coefficients: Sequence[Sequence[float]],
     ) -> None:
         """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
+
+    @abstractmethod
+    def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
+        """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""

@@ -71,6 +71,11 @@ class NumbaNoise(Noise):
         table = _table([[*row, 1.0] for row in coefficients], weight.dtype)
         _combine(_array(outs), _array(weight), index.numpy(), seeds, table, layout)
 
+    def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
+        """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
+        layout = _layout(Source(key, "gaussian"), weight, len(weight), start, rounding=rounding)
+        _combine(_array(weight), _array(total), _FIRST_ROW, (), _table([[1.0]], total.dtype), layout)
+
 
 def _layout(
     source: Source, weight: Tensor, width: int, start: int, stride: int = 0, rounding: int | None = None
@@ -92,8 +97,8 @@ def _array(tensor: Tensor) -> Any:
     """Return a tensor as one axis, sharing memory; half precision as its bits."""
     tensor = tensor.detach()
     if tensor.dim() > 1:
-        span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-        tensor = tensor.as_strided((span,), (1,))
+        reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        tensor = tensor.as_strided((reach + 1 if tensor.numel() else 0,), (1,))
     return (tensor.view(torch.uint16) if tensor.dtype in _HALF else tensor).numpy()
 
 
@@ -108,12 +113,14 @@ def _combine(
     """Run the kernel, on as many threads as torch uses where there is work for them."""
     jobs = layout.tiles * len(index)
     arguments = (outs, weight, index, np.array(seeds, np.uint64), table, layout)
-    most = min(torch.get_num_threads(), threads.most(), layout.width * len(index) // _WORTH_A_THREAD)
-    if most < 2:
+    parts = min(torch.get_num_threads(), layout.width * len(index) // _WORTH_A_THREAD)
+    if parts > 1:
+        parts = min(parts, threads.most())
+    if parts < 2:
         _run(numba_kernels.combine, *arguments, 0, jobs)
     else:
-        with threads.limited(most):
-            _run(numba_kernels.combine_in_parts, *arguments, jobs, most)
+        with threads.limited(parts):
+            _run(numba_kernels.combine_in_parts, *arguments, jobs, parts)
 
 
 def _run(kernel: Callable[..., None], *arguments: Any) -> None:

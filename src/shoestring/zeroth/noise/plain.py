@@ -84,6 +84,10 @@ class PlainNoise(Noise):
         for place, row in enumerate(index.tolist()):
             self.points(outs[:, place], weight[row], source, seeds, coefficients, row * width)
 
+    def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
+        """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
+        write(weight, total, key, start, rounding)
+
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype that sums of weights of `dtype` are made in."""

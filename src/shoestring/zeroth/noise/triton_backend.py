@@ -62,6 +62,11 @@ class TritonNoise(Noise):
         table = tuple((*row, 1.0) for row in coefficients)
         _combine(outs, weight, index, source, _Moves(tuple(seeds), table))
 
+    def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
+        """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
+        source = Source(key, "gaussian")
+        _combine(weight[None], total[None], None, source, _Moves((), ((1.0,),), start, rounding))
+
 
 class _Moves(NamedTuple):
     """What is added.
@@ -110,7 +115,7 @@ def _combine(outs: Tensor, weight: Tensor, index: Tensor | None, source: Source,
             tiles,
             STREAM=philox.GAUSSIAN if source.distribution == "gaussian" else philox.RADEMACHER,
             FRESH=fresh,
-            ROUNDED=rounding is not None and weight.dtype in (torch.bfloat16, torch.float16),
+            ROUNDED=rounding is not None and outs.dtype in (torch.bfloat16, torch.float16),
             POINTS=widest,
             TILE=tile,
             enable_fp_fusion=False,
