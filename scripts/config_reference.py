@@ -42,6 +42,8 @@ TASK_FILE = f"""\
 A task file is a TOML file; [tasks](tasks.md) explains one line by line. Inside a recipe the same keys may be written
 out as a `[task]` table.
 """
+_FEW = 3
+_SINGULAR = r"\b(integer|number|table|text)\b"
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
 
@@ -80,8 +82,11 @@ def _choices(name: str, choices: Sequence[type[Settings]]) -> Iterator[str]:
         heirs = [choice for choice in choices if issubclass(choice, base)]
         own = [key for key in _own(base) if any(key not in _own(heir) for heir in heirs)]
         if own:
-            kinds = "every kind" if len(heirs) == len(choices) else f"kinds {', '.join(_code(_kind(x)) for x in heirs)}"
-            yield _keys(f"`[{name}]`, {kinds}", base, own, text=_first_line(base))
+            listed, text = ", ".join(_code(_kind(heir)) for heir in heirs), _first_line(base)
+            kinds = "every kind" if len(heirs) == len(choices) else f"kinds {listed}"
+            if len(heirs) > _FEW and len(heirs) != len(choices):
+                kinds, text = f"{len(heirs)} kinds", f"{text}\n\nKinds: {listed}."
+            yield _keys(f"`[{name}]`, {kinds}", base, own, text=text)
     for choice in choices:
         if choice not in plain:
             yield _keys(
@@ -135,6 +140,10 @@ def _type(annotation: Any, constraints: Sequence[Any] = ()) -> str:  # noqa: PLR
         return " or ".join(dict.fromkeys(shown))
     if origin is Literal:
         return " or ".join(_code(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_plural(_type(arguments[0]))}"
+    if origin is tuple and len(set(arguments)) > 1 and arguments[-1] is not Ellipsis:
+        return f"list of {' and '.join(map(_type, arguments))}"
     if origin is tuple:
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
         least = [f", at least {item.min_length}" for item in constraints if hasattr(item, "min_length")]
@@ -166,7 +175,7 @@ def _limit(item: object, name: str) -> float | None:
 
 
 def _plural(what: str) -> str:
-    return re.sub(r"\b(integer|number|table|text)\b", r"\1s", what)
+    return re.sub(r"^list\b", "lists", what) if what.startswith("list") else re.sub(_SINGULAR, r"\1s", what)
 
 
 def _default(field: FieldInfo) -> str:

@@ -281,7 +281,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def short(name: str) -> Any:
     """Return the settings of a method, at most four steps long."""
     settings = METHODS.get(name)
-    wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3}
+    wanted = {"steps": 4, "eval_every": 2, "batch_size": 4, "lr": 1e-3, "samples": 2}
     return settings(**{key: value for key, value in wanted.items() if key in settings.model_fields})
 
 

@@ -19,6 +19,7 @@ from shoestring.tasks.load import load_task
 from shoestring.tasks.spec import Task
 
 LONGEST, WIDEST = 200, 120
+LOOKED_UP = {"config.md", "task-file.md"}  # Generated, and searched rather than read.
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
 # What can be run here: not the demo, nor what needs the originals of LM-BFF, a large model or a reader's own recipe.
 # Tables come last.
@@ -123,7 +124,7 @@ def test_the_map_names_every_page() -> None:
 @pytest.mark.parametrize("page", names(DOCS))
 def test_a_page_is_short_and_narrow(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= LONGEST
+    assert len(lines) <= LONGEST or page.name in LOOKED_UP
     assert [number for number, line in enumerate(lines, start=1) if len(line) > WIDEST] == []
 
 

@@ -71,6 +71,26 @@ CHANGES = {
     "method.directions": ("method.directions=rademacher",),
     "method.rounding": ("method.rounding=nearest",),
     "method.nonfinite": ("method.nonfinite=skip",),
+    "method.engine": ("method.engine=fused",),
+    "method.sides": ("method.sides=1",),
+    "method.scale_lr": ("method.scale_lr=true",),
+    "method.grow_over": ("method.grow_over=7",),
+    "method.norms": ("method.norms=gradients",),
+    "method.recompute_every": ("method.recompute_every=7",),
+    "method.of": ("method.of=estimate",),
+    "method.moments": ("method.moments=recompute",),
+    "method.floor": ("method.floor=0.5",),
+    "method.smoothing": ("method.smoothing=constant1e-2",),
+    "method.power": ("method.power=0.5",),
+    "method.beta": ("method.beta=0.5",),
+    "method.antithetic": ("method.antithetic=true",),
+    "method.shape": ("method.shape=rank",),
+    "method.rank": ("method.rank=7",),
+    "method.period": ("method.period=7",),
+    "method.divide_by_rank": ("method.divide_by_rank=false",),
+    "method.sparsity": ("method.sparsity=0.5",),
+    "method.share": ("method.share=0.5",),
+    "method.choose": ("method.choose=magnitude",),
     "method.betas": ("method.betas=[0.5, 0.5]",),
     "method.epsilon": ("method.epsilon=0.5",),
     "method.max_grad_norm": ("method.max_grad_norm=7",),
@@ -81,7 +101,9 @@ CHANGES = {
     "tuning.targets": ("tuning.targets=['key']",),
 }
 OWNERS = {
-    "method": {key: name for name in ("sgd", "adam", "mezo") for key in METHODS.get(name).model_fields},
+    "method": {
+        key: name for name in (*METHODS.names(), "sgd", "adam", "mezo") for key in METHODS.get(name).model_fields
+    },
     "tuning": dict.fromkeys(("r", "alpha", "dropout", "targets"), "lora"),
 }
 
@@ -197,7 +219,7 @@ def test_the_run_id_is_stable() -> None:
         "templates": {"first": {"masked": "*sent_0*_So*mask*."}},
     }
     table = BASE | {"task": task}
-    assert load_config(None, table=table).run_id == "f631b486809e8b40"
+    assert load_config(None, table=table).run_id == "dd0970c4d8ce16bc"
 
 
 @given(st.floats(1e-9, 1e3), st.floats(1e-9, 1e3), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from shoestring.methods.training import TrainingMethod
 from shoestring.training.settings import TrainSettings
@@ -13,17 +13,29 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.optim import Optimizer
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+Portion = Annotated[float, Field(gt=0, le=1)]
+# The schedules of HiZOO's code that can be used there; `shoestring.zeroth.smoothing` has their values.
+ScheduleName = Literal[
+    "constant0",
+    "constant1e-2",
+    "constant1e-4",
+    "constant1e-6",
+    "constant1e-8",
+    "constant1e-10",
+    "constant1e-12",
+    "constant_decay1",
+]
+
 
 class ZerothMethod(TrainingMethod):
     """Fine-tunes with forward passes only, in the memory of inference; dropout is off."""
 
     needs_backward: ClassVar[bool] = False
 
-    eps: PositiveFloat = 1e-3
-    """Size of the perturbation."""
-    directions: Literal["gaussian", "rademacher"] = "gaussian"
-    """What the loss is probed along: normal numbers, or -1 and +1, which are cheaper to make."""
-    rounding: Literal["auto", "nearest", "stochastic"] = "auto"
+    engine: Literal["paired", "fused", "replay"] = "replay"
+    """How the loss is evaluated around the weights: without moving them (`paired`), or in place, as in the papers."""
+    rounding: Literal["auto", "nearest", "stochastic", "residual"] = "auto"
     """How updates reach half-precision weights: to the nearest loses small ones, so `auto` is stochastic there."""
     nonfinite: Literal["raise", "skip"] = "raise"
     """What a NaN or infinite loss does: end the run, or skip the step, which is counted."""
@@ -40,6 +52,30 @@ class ZerothMethod(TrainingMethod):
         from shoestring.zeroth.base import OPTIMIZERS
 
         kind = self.model_dump()["kind"]
-        own = {name: getattr(self, name) for name in type(self).model_fields if name not in TrainSettings.model_fields}
-        del own["kind"]
-        return OPTIMIZERS.get(kind)(self.groups(model), lr=self.lr, seed=derive(seed, kind), **own)
+        return OPTIMIZERS.get(kind)(self.groups(model), lr=self.lr, seed=derive(seed, kind), **self.own(model, seed))
+
+    def own(self, model: Module, seed: int) -> dict[str, Any]:
+        """Return the optimizer's settings: every key that is not one of training in general."""
+        names = [name for name in type(self).model_fields if name not in TrainSettings.model_fields and name != "kind"]
+        return {name: getattr(self, name) for name in names}
+
+
+class Perturbing(ZerothMethod):
+    """Estimates slopes from finite differences of the loss."""
+
+    eps: PositiveFloat = 1e-3
+    """Size of the perturbation."""
+
+
+class Probing(Perturbing):
+    """Probes the loss along directions of independent numbers."""
+
+    directions: Literal["gaussian", "rademacher"] = "gaussian"
+    """What the loss is probed along: normal numbers, or -1 and +1, which are cheaper to make."""
+
+
+class Averaging(Probing):
+    """Probes along several directions a step, all on the same batch."""
+
+    samples: PositiveInt = 1
+    """Directions a step; their estimates are averaged."""
