@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Term
-from shoestring.zeroth.noise.plain import wide, write
+from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Rate
 
@@ -55,7 +56,7 @@ class StreamUpdate(ABC):
             chosen = self.directions.chosen(tensor, begin, end)
             if chosen is not None:
                 total = torch.where(chosen, total, part.to(total.dtype))
-            write(part, total, tensor.key, begin, self.rounding)
+            noise_for(part).write(part, total, tensor.key, begin, self.rounding)
 
 
 def estimated(directions: Directions, terms: Sequence[Term], tensor: Trained, start: int, stop: int) -> Tensor:

@@ -13,7 +13,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 def totals(size: int, dtype: torch.dtype) -> torch.Tensor:
     drawn = torch.randn(size, generator=torch.Generator().manual_seed(0)) * 0.02
-    drawn[:: size // 5] = torch.tensor([0.0, 1e-7, 7e4, -7e4, 3e38, 1.0])[: len(drawn[:: size // 5])]
+    drawn[:6] = torch.tensor([0.0, 1e-7, 7e4, -7e4, 3e38, 1.0])
     return drawn.to(wide(dtype))
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from shoestring.registry import Registry
+from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Term
-from shoestring.zeroth.noise.plain import wide, write
+from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.tensors import Trained
 
 _CHUNK = 1 << 18
@@ -59,7 +60,7 @@ class Directions(ABC):
             for seed, coefficient in terms:
                 self.fill(z, tensor, seed, start + begin)
                 total += z.to(total.dtype) * coefficient
-            write(part, total, tensor.key, start + begin, rounding)
+            noise_for(part).write(part, total, tensor.key, start + begin, rounding)
 
     def points(
         self,

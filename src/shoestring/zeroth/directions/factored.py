@@ -16,7 +16,7 @@ from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.directions.dense import Dense
 from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Source, Term
-from shoestring.zeroth.noise.plain import wide, write
+from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.tensors import Trained
 
 _BLOCK = 1 << 16
@@ -121,7 +121,7 @@ class Factored(Directions):
             for z, (_, coefficient) in zip(zs, terms, strict=True):
                 total.add_(z.to(total.dtype).mul_(coefficient))
             if total is not part:
-                write(part, total, tensor.key, block.begin, rounding)
+                noise_for(part).write(part, total, tensor.key, block.begin, rounding)
 
     def points(
         self,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
-import torch
+from torch import Tensor
 
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
-from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.noise.base import Term
-from shoestring.zeroth.noise.plain import wide, write
-from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.spsa import two_sided
+from shoestring.zeroth.streams import StreamUpdate, estimated
 from shoestring.zeroth.tensors import Trained
-from shoestring.zeroth.update import Rate, TermsUpdate, Update
-
-_CHUNK = 1 << 18
+from shoestring.zeroth.update import Update
 
 
 @OPTIMIZERS.register("zo-sign")
@@ -64,50 +62,30 @@ class ZOSign(ZerothOrder):
         """Evaluate both ends of every direction; the terms are the mean of slope, or its sign, times direction."""
         eps, samples = self.shared["eps"], self.shared["samples"]
         seeds = [self.direction_seed(sample) for sample in range(samples)]
-        pairs = [evaluate(both_ends(self.directions, seed, eps)) for seed in seeds]
-        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
-        factors = grads if self.shared["of"] == "estimate" else [float((grad > 0) - (grad < 0)) for grad in grads]
-        terms = tuple((seed, factor / samples) for seed, factor in zip(seeds, factors, strict=True))
-        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads)
+        found = two_sided(evaluate, self.directions, seeds, eps)
+        if self.shared["of"] == "estimate":
+            return found
+        return replace(
+            found, terms=tuple((seed, math.copysign(1 / samples, g) if g else 0.0) for seed, g in found.terms)
+        )
 
     def update(self, estimate: Estimate) -> Update:
         """Descend along the terms, or along the sign of their sum."""
-        kind = SignUpdate if self.shared["of"] == "estimate" else TermsUpdate
-        return kind(self.directions, estimate.terms, self.rates(), self.rounding_seed())
+        if self.shared["of"] == "estimate":
+            return SignUpdate(self.directions, self.rates(), self.rounding_seed(), estimate.terms)
+        return super().update(estimate)
 
 
 @dataclass(frozen=True)
-class SignUpdate:
+class SignUpdate(StreamUpdate):
     """theta <- (1 - lr weight_decay) theta - lr * sign(sum over terms of coefficient * z(seed)).
 
     Attributes:
-        directions: the family z comes from.
         terms: seeds and coefficients, the estimate of the gradient.
-        rates: of each parameter group.
-        rounding: seed of stochastic rounding, or None.
     """
 
-    directions: Directions
-    terms: Sequence[Term]
-    rates: Sequence[Rate]
-    rounding: int | None = None
+    terms: Sequence[Term] = ()
 
-    def __call__(self, tensor: Trained, start: int, stop: int) -> None:
-        """Move elements start ... stop of `tensor`, seen as one axis."""
-        rate = self.rates[tensor.group]
-        keep = 1 - rate.lr * rate.weight_decay
-        if not self.directions.touches(tensor):
-            self.directions.add(tensor.flat[start:stop], tensor, [], start, keep, self.rounding)
-            return
-        for begin in range(start, stop, _CHUNK):
-            end = min(begin + _CHUNK, stop)
-            part = tensor.flat[begin:end]
-            z = torch.empty(len(part), device=part.device)
-            estimate = torch.zeros(len(part), device=part.device, dtype=wide(part.dtype))
-            for seed, coefficient in self.terms:
-                self.directions.fill(z, tensor, seed, begin)
-                estimate += z.to(estimate.dtype) * coefficient
-            moved = part.clone()
-            write(moved, part.to(estimate.dtype) * keep - rate.lr * estimate.sign(), tensor.key, begin, self.rounding)
-            chosen = self.directions.chosen(tensor, begin, end)
-            part.copy_(moved if chosen is None else torch.where(chosen, moved, part))
+    def move(self, tensor: Trained, start: int, stop: int) -> Tensor:
+        """Return the signs of elements start ... stop of the estimate [n]."""
+        return estimated(self.directions, self.terms, tensor, start, stop).sign()
