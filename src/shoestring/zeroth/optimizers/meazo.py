@@ -6,7 +6,7 @@ import math
 from typing import Unpack
 
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_share
-from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.update import TermsUpdate, Update
 
 
@@ -61,10 +61,7 @@ class MEAZO(ZerothOrder):
         """Evaluate both ends of every direction; the terms are the mean of slope times direction."""
         eps, samples = self.shared["eps"], self.shared["samples"]
         seeds = [self.direction_seed(sample) for sample in range(samples)]
-        pairs = [evaluate(both_ends(self.directions, seed, eps)) for seed in seeds]
-        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
-        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
-        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads)
+        return two_sided(evaluate, self.directions, seeds, eps)
 
     def update(self, estimate: Estimate) -> Update:
         """Take the slopes into the running mean; descend along the estimate over its root."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
 from shoestring.zeroth.directions.masked import Masked
 from shoestring.zeroth.masks import Bits, pack_bits
-from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.update import TermsUpdate, Update
 
 
@@ -73,10 +74,7 @@ class SparseMeZO(ZerothOrder):
         masked = Masked(self.directions, masks)
         eps, samples = self.shared["eps"], self.shared["samples"]
         seeds = [self.direction_seed(sample) for sample in range(samples)]
-        pairs = [evaluate(both_ends(masked, seed, eps)) for seed in seeds]
-        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
-        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
-        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads, masked)
+        return replace(two_sided(evaluate, masked, seeds, eps), extra=masked)
 
     def update(self, estimate: Estimate) -> Update:
         """Descend along the estimate, in the weights that were small when it was made."""

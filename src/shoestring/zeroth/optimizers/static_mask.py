@@ -10,7 +10,7 @@ from torch import Tensor
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
 from shoestring.zeroth.directions.masked import Masked
 from shoestring.zeroth.masks import at_random, checked, unpacked
-from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.update import TermsUpdate, Update
 
@@ -77,10 +77,7 @@ class StaticMaskMeZO(ZerothOrder):
         """Evaluate both ends of every direction in the chosen weights."""
         eps, samples, masked = self.shared["eps"], self.shared["samples"], self.masked
         seeds = [self.direction_seed(sample) for sample in range(samples)]
-        pairs = [evaluate(both_ends(masked, seed, eps)) for seed in seeds]
-        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
-        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
-        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads)
+        return two_sided(evaluate, masked, seeds, eps)
 
     def update(self, estimate: Estimate) -> Update:
         """Descend along the estimate in the chosen weights."""

@@ -7,7 +7,7 @@ from typing import Unpack
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
 from shoestring.zeroth.directions.scaled import Scaled
 from shoestring.zeroth.layers import NORMS, Norms, layer_norms, layer_of
-from shoestring.zeroth.points import both_ends
+from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.update import TermsUpdate, Update
 
 
@@ -69,10 +69,7 @@ class VarianceModifiedMeZO(ZerothOrder):
             self.shared["scales"] = layer_norms(self, evaluate, self.shared["norms"], eps)
         shortened = self.scaled(-1)
         seeds = [self.direction_seed(sample) for sample in range(samples)]
-        pairs = [evaluate(both_ends(shortened, seed, eps)) for seed in seeds]
-        grads = tuple((plus - minus) / (2 * eps) for plus, minus in pairs)
-        terms = tuple((seed, grad / samples) for seed, grad in zip(seeds, grads, strict=True))
-        return Estimate(terms, sum(map(sum, pairs)) / (2 * samples), grads)
+        return two_sided(evaluate, shortened, seeds, eps)
 
     def update(self, estimate: Estimate) -> Update:
         """Descend along the slopes times the directions, lengthened by the norms."""
