@@ -17,7 +17,7 @@ from shoestring.registry import Registry
 from shoestring.seeds import derive
 from shoestring.zeroth.closures import Closure, Recorded
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions
-from shoestring.zeroth.engines.base import ENGINES, Engine
+from shoestring.zeroth.engines.base import Engine, EngineChoice, make_engine
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.observer import Observer, noting
 from shoestring.zeroth.points import Points
@@ -36,7 +36,7 @@ class Common(TypedDict, total=False):
     weight_decay: float
     seed: int
     directions: str | Directions
-    engine: str
+    engine: EngineChoice
     rounding: Rounding
     nonfinite: Literal["raise", "skip"]
 
@@ -45,7 +45,7 @@ _DEFAULTS: Common = {
     "weight_decay": 0.0,
     "seed": 0,
     "directions": "gaussian",
-    "engine": "replay",
+    "engine": "paired",
     "rounding": "auto",
     "nonfinite": "raise",
 }
@@ -86,7 +86,8 @@ class ZerothOrder(Optimizer):
         weight_decay: lambda; lambda * theta is added to the gradient estimate.
         seed: the directions of step t come from the named stream (seed, t); the global generators are not used.
         directions: "gaussian", "rademacher", or a `Directions` of your own.
-        engine: how points are evaluated: "paired", "fused" or "replay".
+        engine: how points are evaluated: "paired", "fused" or "replay"; with options of its own as a table, such as
+            `{"kind": "paired", "max_rows": 32}`.
         rounding: how updates reach half-precision weights: "stochastic", right in the mean; to the "nearest", which
             loses small ones; or with a "residual" of two bytes a weight that keeps the rest, as exact as float32.
             "auto" is stochastic.
@@ -131,7 +132,7 @@ class ZerothOrder(Optimizer):
             check(type(self).__name__, "eps", own["eps"], positive=True)
         directions = settings["directions"]
         self.directions: Directions = DIRECTIONS.get(directions)() if isinstance(directions, str) else directions
-        self.engine_name: str = settings["engine"]
+        self.engine_name: EngineChoice = settings["engine"]
         self.rounding: Rounding = settings["rounding"]
         self.nonfinite: str = settings["nonfinite"]
         self._own = tuple(own)
@@ -313,11 +314,10 @@ class ZerothOrder(Optimizer):
     def engine(self) -> Engine:
         """The engine, over the tensors that require gradients when it is first asked for."""
         if self._engine is None:
-            make = ENGINES.get(self.engine_name) if isinstance(self.engine_name, str) else self.engine_name
-            self._engine = make(trained_tensors(self.param_groups))
+            self._engine = make_engine(self.engine_name, trained_tensors(self.param_groups))
         return self._engine
 
-    def change_engine(self, engine: str) -> None:
+    def change_engine(self, engine: EngineChoice) -> None:
         """Go on with another engine; what the one before put off is applied."""
         self.finalize()
         self.engine_name, self._engine = engine, None

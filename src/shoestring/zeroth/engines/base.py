@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
+from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.registry import Registry
 from shoestring.zeroth.closures import Closure, evaluate
 from shoestring.zeroth.engines.guards import Watch, warn_of_lost_updates, warn_of_resolution
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
+
+EngineChoice = str | Mapping[str, Any]
+"""An engine's name, or a table of its `kind` and options."""
 
 
 class Engine(ABC):
@@ -73,6 +79,25 @@ class Engine(ABC):
 def finite(losses: Sequence[float]) -> bool:
     """Return whether no loss is NaN or infinite."""
     return all(map(math.isfinite, losses))
+
+
+def make_engine(choice: EngineChoice, tensors: Sequence[Trained]) -> Engine:
+    """Return the engine that is asked for, by its name or as a table of `kind` and options.
+
+    Raises:
+        UnknownNameError: if there is no such engine, or it has no such option.
+        OptimizerError: if the table has no kind.
+    """
+    options: dict[str, Any] = {"kind": choice} if isinstance(choice, str) else dict(choice)
+    kind = options.pop("kind", None)
+    if kind is None:
+        raise OptimizerError(f'engine={choice!r} has no kind, as in {{"kind": "paired", "max_rows": 32}}')
+    engine = ENGINES.get(kind)
+    allowed = [name for name in inspect.signature(engine).parameters if name != "tensors"]
+    for name in options:
+        if name not in allowed:
+            raise UnknownNameError(f"option of engine {kind!r}", name, allowed)
+    return engine(tensors, **options)
 
 
 ENGINES: Registry[type[Engine]] = Registry("engine", "shoestring.zeroth.engines")

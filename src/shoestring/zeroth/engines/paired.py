@@ -32,7 +32,6 @@ _LOUDEST = 64.0
 _OFTEN = 6
 
 
-@ENGINES.register("paired")
 class PairedEngine(Engine):
     """Makes perturbed weights in scratch wherever a forward pass reads weights; these are never written by evaluating.
 
@@ -52,6 +51,9 @@ class PairedEngine(Engine):
         tile: elements of large weights that are made at once.
         small: tensors of up to so many elements are made whole, once an evaluation.
         defer: apply updates on the way through the next evaluation: weights lag behind until `finalize()`.
+
+    Attributes:
+        repeats: whether batches are repeated for all points; None until the first step has found it out.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class PairedEngine(Engine):
         defer: bool = False,
     ) -> None:
         super().__init__(tensors)
-        if max_rows is not None and max_rows < 1:
-            raise OptimizerError(f"PairedEngine: max_rows={max_rows}; it must be at least 1, or None for no bound")
+        for name, number in {"max_rows": 1 if max_rows is None else max_rows, "tile": tile, "small": small}.items():
+            least = int(name != "small")
+            if number < least:
+                raise OptimizerError(f"engine paired: {name}={number}; it must be at least {least}")
         self.scratch = Scratch()
         self._max_rows, self._tile, self._small, self._defer = max_rows, tile, small, defer
         self._deferred: Deferred | None = None
-        self._repeats: bool | None = None
+        self.repeats: bool | None = None
         self._instead: FusedEngine | None = None
         self._audited = self._advised = False
 
@@ -108,11 +112,11 @@ class PairedEngine(Engine):
             self._deferred = None
 
     def _losses(self, closure: Closure, points: Points) -> list[float]:
-        if not isinstance(closure, PerExample) or len(points.coefficients) < 2 or self._repeats is False:
+        if not isinstance(closure, PerExample) or len(points.coefficients) < 2 or self.repeats is False:
             return self._apart(closure, points)
-        if self._repeats is None:
+        if self.repeats is None:
             found = self._compare(closure, points)
-            if not self._repeats:
+            if not self.repeats:
                 return found
         try:
             return self._together(closure, points)
@@ -147,13 +151,13 @@ class PairedEngine(Engine):
         tolerance = _TOLERANCE.get(self.precision, _COARSE)
         if torch.backends.cuda.matmul.allow_tf32 and self.precision == torch.float32:
             tolerance = _COARSE
-        self._repeats = all(abs(a - b) <= tolerance * (1 + abs(b)) for a, b in zip(found, wanted, strict=True))
-        if not self._repeats:
+        self.repeats = all(abs(a - b) <= tolerance * (1 + abs(b)) for a, b in zip(found, wanted, strict=True))
+        if not self.repeats:
             self._part(LanesError(f"the losses, which are {found} together and {wanted} one by one"))
         return losses
 
     def _part(self, error: Exception) -> None:
-        self._repeats = False
+        self.repeats = False
         what = f"stopped at {error}" if isinstance(error, LanesError) else f"failed: {error}"
         _LOG.warning(
             "a batch repeated for several points %s; points are evaluated one after the other from now on, which makes "
@@ -229,6 +233,10 @@ class PairedEngine(Engine):
         )
         self._instead, self.instead = FusedEngine(self.tensors), "fused"
         return self._instead.losses(closure, points)
+
+
+# Not as a decorator: type checkers would take the class for any engine's.
+ENGINES.register("paired")(PairedEngine)
 
 
 def _one(points: Points, row: Sequence[float]) -> Points:
