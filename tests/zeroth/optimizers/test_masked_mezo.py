@@ -14,6 +14,7 @@ from shoestring.errors import OptimizerError
 from shoestring.zeroth import MeZO, SparseMeZO, StaticMaskMeZO, ZOSign
 from shoestring.zeroth.directions.dense import gaussian
 from shoestring.zeroth.directions.masked import Masked
+from shoestring.zeroth.engines.base import ENGINES
 from shoestring.zeroth.masks import Bits, at_random, largest, pack_bits, squared_gradients
 from shoestring.zeroth.optimizers.sparse import threshold
 
@@ -34,7 +35,7 @@ def masks_of(model: nn.Module, share: float = 0.2) -> dict[str, Tensor]:
     return at_random(dict(model.named_parameters()), share, 3)
 
 
-@pytest.mark.parametrize("engine", ["replay", "fused"])
+@pytest.mark.parametrize("engine", ENGINES.names())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", ["static", "sparse", "directions", "sign"])
 def test_weights_that_are_not_chosen_are_bit_identical_after_training(

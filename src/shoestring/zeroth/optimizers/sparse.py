@@ -84,6 +84,7 @@ class SparseMeZO(ZerothOrder):
 def threshold(param: Tensor, share: float) -> float:
     """Return the least h such that at least `share` of the elements, and one at least, have |theta| <= h.
 
+    >>> import torch
     >>> threshold(torch.tensor([4.0, -1.0, 2.0, -3.0]), 0.5)
     2.0
     """
