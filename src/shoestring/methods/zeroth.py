@@ -33,7 +33,7 @@ class ZerothMethod(TrainingMethod):
 
     needs_backward: ClassVar[bool] = False
 
-    engine: Literal["paired", "fused", "replay"] = "replay"
+    engine: Literal["paired", "fused", "replay"] = "paired"
     """How the loss is evaluated around the weights: without moving them (`paired`), or in place, as in the papers."""
     rounding: Literal["auto", "nearest", "stochastic", "residual"] = "auto"
     """How updates reach half-precision weights: to the nearest loses small ones, so `auto` is stochastic there."""

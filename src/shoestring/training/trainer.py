@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Job:
     folder: Path
     memory: PeakMemory
     eval_batch_size: int = 64
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the log of a zeroth-order training is to say of it."""
 
 
 class PromptTrainer(Trainer):
@@ -213,8 +215,10 @@ class ZerothTrainer(PromptTrainer):
         passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
         forward, examples = passes.forward, passes.forward_examples
         before, loss = self.zeroth.last_loss, self.zeroth.estimate(PerExample(self.losses, micro))
-        # One pass over a batch repeated for P points costs what P passes cost, and is counted so.
-        passes.forward = forward + len(micro) * (passes.forward_examples - examples) // rows
+        # One pass over a batch repeated for P points costs what P passes cost, and is counted so; that an engine tries
+        # both ways in the first step is not counted.
+        passes.forward = forward + len(micro) * self.zeroth.last_passes
+        passes.forward_examples = examples + rows * self.zeroth.last_passes
         # In the mean that is logged, a skipped step stands for the one before it.
         return (loss if before is None or loss.isfinite() else before).to(self.args.device)
 
