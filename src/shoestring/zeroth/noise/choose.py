@@ -17,7 +17,7 @@ from shoestring.zeroth.noise.plain import PlainNoise
 _LOG = logging.getLogger("shoestring.zeroth.noise")
 _PLAIN = PlainNoise()
 _FAST = {"cpu": "numba", "cuda": "triton"}
-_LOST = {"numba": "thirty times slower, and the step with it", "triton": "many times slower, and uses more memory"}
+_LOST = {"numba": "thirty times slower", "triton": "many times slower and with more memory"}
 _forced: list[Noise] = []
 
 
@@ -59,7 +59,7 @@ def _best(device: str) -> Noise:
         return backend
     except Exception as error:
         _LOG.warning(
-            "random directions on %s are made by plain torch operations, which is %s: %s cannot be used (%s)",
+            "random directions on %s are made by plain torch operations, %s: %s cannot be used (%s)",
             device,
             _LOST[name],
             name,
