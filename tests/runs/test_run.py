@@ -50,7 +50,9 @@ def jsonl(path: Path) -> list[dict[str, Any]]:
 def test_a_run_folder_holds_these_files_and_no_others(config: RunConfig) -> None:
     assert config.folder.name == config.run_id
     names = {entry.name for entry in config.folder.iterdir()}
-    assert names == {".lock", "config.json", "metrics.jsonl", "predictions.jsonl", "result.json", "split.json"}
+    assert names == {
+        ".lock", "config.json", "metrics.jsonl", "predictions.jsonl", "result.json", "split.json", "trajectory.bin",
+    }  # fmt: skip
 
 
 def test_the_record_says_what_was_run_and_what_it_cost(config: RunConfig, record: Record) -> None:
@@ -165,6 +167,7 @@ def test_a_run_is_finished_when_nothing_is_left_to_make(config: RunConfig, tmp_p
     assert again.metrics == made.metrics
     assert {entry.name for entry in mine.folder.iterdir()} == {
         ".lock", "config.json", "metrics.jsonl", "model", "predictions.jsonl", "result.json", "split.json",
+        "trajectory.bin",
     }  # fmt: skip
 
 

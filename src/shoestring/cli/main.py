@@ -13,6 +13,7 @@ from shoestring.cli.data import data
 from shoestring.cli.demo import demo
 from shoestring.cli.group import Commands
 from shoestring.cli.prompts import prompts
+from shoestring.cli.replay import replay
 from shoestring.cli.run import run
 from shoestring.cli.table import table
 from shoestring.cli.tasks import tasks
@@ -49,6 +50,7 @@ app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.command("table")(table)
+app.command("replay")(replay)
 app.add_typer(bench, name="bench")
 
 

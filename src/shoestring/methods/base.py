@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -32,6 +32,8 @@ class Given:
     progress: Progress
     memory: PeakMemory
     eval_batch_size: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Model, tuning, method and seed, for logs that are to be read without the run's config."""
 
 
 class Predictor(Protocol):

@@ -20,10 +20,19 @@ class TrainingMethod(TrainSettings):
         from shoestring.methods.base import Outcome
         from shoestring.training.fit import train
         from shoestring.training.trainer import Job
+        from shoestring.training.trajectory import facts_of
 
         job = Job(
-            given.subject, given.train, given.dev, self, given.seed, given.folder, given.memory, given.eval_batch_size
+            given.subject,
+            given.train,
+            given.dev,
+            self,
+            given.seed,
+            given.folder,
+            given.memory,
+            given.eval_batch_size,
+            given.about,
         )
         fitted = train(job, log=given.log, progress=given.progress)
         facts = {"steps": fitted.steps, "selected_step": fitted.selected_step, "resumed_from": fitted.resumed_from}
-        return Outcome(given.subject, fitted.seconds, facts)
+        return Outcome(given.subject, fitted.seconds, facts | facts_of(given.folder))

@@ -14,6 +14,7 @@ from typing import Any
 from shoestring.errors import RunFolderError
 from shoestring.files import make_folder, saving, write_json, write_jsonl, writing
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
+from shoestring.training.settings import TRAJECTORY
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 # A finished run that is made again for its weights alone is made in a folder of its own in here.
@@ -63,7 +64,7 @@ class RunFolder:
     def clear(self) -> None:
         """Delete everything a run writes; nothing else that may lie in the folder."""
         with writing(self.path):
-            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT):
+            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT, TRAJECTORY):
                 (self.path / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -78,7 +79,7 @@ class RunFolder:
         """Put what was made in `inner` in the place of what is here: the model first, the record last."""
         with writing(self.path):
             _replace_folder(inner.path / MODEL, self.path / MODEL)
-            for name in (SPLIT, METRICS, PREDICTIONS, RESULT):
+            for name in (SPLIT, METRICS, PREDICTIONS, TRAJECTORY, RESULT):
                 if (inner.path / name).exists():
                     (inner.path / name).replace(self.path / name)
         shutil.rmtree(inner.path, ignore_errors=True)
@@ -98,6 +99,16 @@ class RunFolder:
         except BaseException:
             shutil.rmtree(half, ignore_errors=True)
             raise
+
+    def keep_trajectory(self) -> None:
+        """Keep the log of a zeroth-order training, where there is one: checkpoints go once the run is done.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        if (self.checkpoints / TRAJECTORY).exists():
+            with writing(self.path):
+                (self.checkpoints / TRAJECTORY).replace(self.path / TRAJECTORY)
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

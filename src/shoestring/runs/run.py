@@ -137,9 +137,8 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
     encoder = PromptEncoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model))
     with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, splits.named.values()))) as bar:
         prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
-    regression_or_classes = 1 if task.range is not None else len(task.labels)
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
-        loaded = load_model(config.model, labels=regression_or_classes, seed=config.seed, tokenizer=tokenizer)
+        loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
     model = config.tuning.apply(loaded.model, config.seed)
     subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded))
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
@@ -201,6 +200,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             progress,
             memory,
             config.output.eval_batch_size,
+            origin_of(config),
         )
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))
@@ -220,9 +220,21 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         write_jsonl(folder.path / PREDICTIONS, _rows(config, prompts, scores))
         if config.output.keep_model:
             folder.keep_model(partial(_save, config, prepared))
+        folder.keep_trajectory()
         write_record(folder.path, done)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return done
+
+
+def origin_of(config: RunConfig) -> dict[str, Any]:
+    """Return what a log is to say, so that its model and optimizer can be made again: see `runs.replay`."""
+    parts = config.model_dump(mode="json", include={"model", "tuning", "method", "seed"})
+    return parts | {"run_id": config.run_id, "task": config.task.name, "outputs": outputs(config)}
+
+
+def outputs(config: RunConfig) -> int:
+    """Return the number of outputs that a classification head needs."""
+    return 1 if config.task.range is not None else len(config.task.labels)
 
 
 def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:

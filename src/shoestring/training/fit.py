@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from shoestring.files import writing
@@ -13,6 +13,7 @@ from shoestring.seeds import derive, isolated
 from shoestring.training.callbacks import LogLine, Meter, Report
 from shoestring.training.checkpoints import Fitted, Trained, find_trained, last_checkpoint, note_trained, step_of
 from shoestring.training.trainer import Job, PromptTrainer, ZerothTrainer
+from shoestring.training.trajectory import Recording
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,8 +41,10 @@ def train(job: Job, *, log: Callable[[LogLine], None], progress: Progress | None
         isolated(derive(job.seed, "training")),
         quiet(),
         _cleared(job.subject.model),
+        closing(Recording(job.folder, dict(job.about))) as recording,
     ):
-        trainer = (PromptTrainer if job.settings.needs_backward else ZerothTrainer)(job, meter, [Report(log, bar)])
+        make = PromptTrainer if job.settings.needs_backward else ZerothTrainer
+        trainer = make(job, meter, [Report(log, bar), recording])
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     steps = trainer.state.global_step
     best = trainer.state.best_global_step if job.settings.select != "last" else steps

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+TRAJECTORY = "trajectory.bin"
+"""The log of a zeroth-order training, in its folder."""
+
+
 class TrainSettings(Settings):
     """How long, on what, and how the best weights are chosen.
 

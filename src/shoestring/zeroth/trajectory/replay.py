@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ Weights = nn.Module | Mapping[str, Tensor] | Sequence[Tensor]
 
 
 def replay(
-    trajectory: Trajectory | Path, weights: Weights, *, steps: int | None = None, bar: Bar | None = None
+    trajectory: Trajectory | Path,
+    weights: Weights,
+    *,
+    steps: int | None = None,
+    bar: Bar | None = None,
+    make: Callable[[], ZerothOrder] | None = None,
 ) -> ZerothOrder:
     """Make the steps of a log on the weights it began with, in place, without a model or data.
 
@@ -35,6 +40,7 @@ def replay(
             tensors without names, these in order.
         steps: stop at this step of the optimizer; by default at the end of the log.
         bar: advanced by one for each step.
+        make: makes the optimizer on these weights; by default it is made from what the log says of it.
 
     Returns:
         The optimizer as it is then.
@@ -51,7 +57,7 @@ def replay(
             f"{trajectory.place} begins at step {trajectory.header.start}, with a state that is not in it; load the "
             "optimizer's state_dict of that step and use catch_up"
         )
-    optimizer = optimizer_of(trajectory, tensors)
+    optimizer = optimizer_of(trajectory, tensors) if make is None else make()
     catch_up(optimizer, trajectory, steps=steps, bar=bar)
     return optimizer
 
@@ -77,6 +83,8 @@ def catch_up(
     trajectory = _read(trajectory)
     begin = check_same(optimizer, trajectory)
     end = _end(trajectory, optimizer, steps) - trajectory.header.start
+    if begin == 0:
+        _restore(optimizer, trajectory)
     if optimizer.observer is not None:
         raise TrajectoryError(f"{trajectory.place}: close the recorder of the optimizer before it catches up")
     for number in range(begin, end):
@@ -103,9 +111,14 @@ def optimizer_of(trajectory: Trajectory, tensors: Sequence[Tensor]) -> ZerothOrd
         groups.append({"params": params if any(name is None for name, _ in named) else named})
     settings = {name: made(name, value) for name, value in header.settings.items()}
     optimizer = OPTIMIZERS.get(header.optimizer)(groups, **settings)
-    for group, facts in zip(optimizer.param_groups, header.groups, strict=True):
-        group.update({name: made(name, value) for name, value in facts.options.items()})
+    _restore(optimizer, trajectory)
     return optimizer
+
+
+def _restore(optimizer: ZerothOrder, trajectory: Trajectory) -> None:
+    """Give the groups the options that they had when the log began."""
+    for group, facts in zip(optimizer.param_groups, trajectory.header.groups, strict=True):
+        group.update({name: made(name, value) for name, value in facts.options.items()})
 
 
 def _make(optimizer: ZerothOrder, step: Step, trajectory: Trajectory) -> None:
