@@ -188,6 +188,10 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         # What libraries allocate once, on their import and first use in a process, is not the method's.
         if config.method.trains:
             import shoestring.training.fit  # noqa: F401
+        if config.method.trains and not config.method.needs_backward:
+            from shoestring.zeroth.noise import noise_for
+
+            noise_for(next(subject.model.parameters()))
         replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
         memory = PeakMemory(subject.model.device)
         given = Given(
