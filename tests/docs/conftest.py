@@ -10,6 +10,8 @@ import pytest
 import tiny
 from shoestring.demo.assets import ensure
 from shoestring.demo.export import export
+from shoestring.zeroth.base import OPTIMIZERS
+from shoestring.zeroth.directions.base import DIRECTIONS
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +24,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, frozen_imports: None) -> 
 
 @pytest.fixture
 def playground(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, `playground` in the current folder."""
+    """A copy of it, `playground` in the current folder; what a page registers is gone after it."""
+    for registry in (OPTIMIZERS, DIRECTIONS):
+        monkeypatch.setattr(registry, "_entries", dict(registry.items()))
     shutil.copytree(exported, tmp_path / "playground")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "playground"
