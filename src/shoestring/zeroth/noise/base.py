@@ -28,10 +28,11 @@ class Source:
 
 
 class Noise(ABC):
-    """Makes directions and adds them to weights; every backend gives the same float32 z.
+    """Makes directions and adds them to weights; every backend gives the same bits, those that `philox` writes down.
 
     All tensors are flat (one axis), contiguous and on one device. `start` is the place of the first element in the
-    whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and rounded once.
+    whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and rounded once;
+    coefficients and `keep` are rounded to that dtype first, and terms of coefficient 0 left out.
 
     Differs: the reference draws all tensors in order from one torch generator, so its direction for a tensor depends
         on the shapes before it and on the device (princeton-nlp/MeZO large_models/trainer.py:708).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,37 @@ from shoestring.zeroth.noise.base import Noise, Source, Term
 _HALF = {torch.bfloat16: numba_kernels.BFLOAT16, torch.float16: numba_kernels.FLOAT16}
 _WORTH_A_THREAD = 1 << 14
 _FIRST_ROW = np.zeros(1, np.int64)
+
+
+class Layout(NamedTuple):
+    """What goes where.
+
+    Attributes:
+        key: the tensor's.
+        stream: GAUSSIAN or RADEMACHER.
+        width: elements in a row.
+        start: place of the weight's first element in the whole tensor.
+        stride: elements from one point's output to the next one's.
+        tiles: an upper bound of the tiles that a row touches.
+        half: BFLOAT16 or FLOAT16 for weights given as uint16.
+        fresh: 1 to take the weight as nothing, else 0.
+        direct: 1 to go without an array of totals (one direction, no coefficient of 0, rounding to the nearest), 2 if
+            the output is the weight besides, else 0.
+        rounded: 1 for stochastic rounding, else 0.
+        rounding: its seed.
+    """
+
+    key: int
+    stream: int
+    width: int
+    start: int = 0
+    stride: int = 0
+    tiles: int = 0
+    half: int = 0
+    fresh: int = 0
+    direct: int = 0
+    rounded: int = 0
+    rounding: int = 0
 
 
 class NumbaNoise(Noise):
@@ -79,8 +110,8 @@ class NumbaNoise(Noise):
 
 def _layout(
     source: Source, weight: Tensor, width: int, start: int, stride: int = 0, rounding: int | None = None
-) -> numba_kernels.Layout:
-    return numba_kernels.Layout(
+) -> Layout:
+    return Layout(
         key=source.key,
         stream=philox.GAUSSIAN if source.distribution == "gaussian" else philox.RADEMACHER,
         width=width,
@@ -107,10 +138,10 @@ def _table(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Any:
         return np.array(rows, np.float64 if dtype == torch.float64 else np.float32)
 
 
-def _combine(
-    outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: Any, layout: numba_kernels.Layout
-) -> None:
+def _combine(outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: Any, layout: Layout) -> None:
     """Run the kernel, on as many threads as torch uses where there is work for them."""
+    if len(seeds) == 1 and not (layout.rounded or layout.fresh) and table[:, 0].all():
+        layout = layout._replace(direct=2 if outs is weight else 1)
     jobs = layout.tiles * len(index)
     arguments = (outs, weight, index, np.array(seeds, np.uint64), table, layout)
     parts = min(torch.get_num_threads(), layout.width * len(index) // _WORTH_A_THREAD)

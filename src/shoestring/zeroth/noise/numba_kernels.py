@@ -7,7 +7,7 @@ for a negative one. Compiled without fast-math, so sums keep their order and not
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,10 +21,8 @@ BLOCKS = TILE // 4
 _U32, _U64, _F32 = np.uint32, np.uint64, np.float32
 _M0, _M1 = _U64(philox.MULTIPLIERS[0]), _U64(philox.MULTIPLIERS[1])
 _W0, _W1 = _U32(philox.WEYL[0]), _U32(philox.WEYL[1])
-_LOW = _U64(0xFFFFFFFF)
-_T32 = _U64(32)
-_ROUNDS = philox.ROUNDS
-_SHIFT = _U64(philox.STREAM_SHIFT)
+_LOW, _T32 = _U64(0xFFFFFFFF), _U64(32)
+_ROUNDS, _SHIFT = philox.ROUNDS, _U64(philox.STREAM_SHIFT)
 _GAUSSIAN, _RADEMACHER, _ROUNDING = _U64(philox.GAUSSIAN), _U64(philox.RADEMACHER), _U64(philox.ROUNDING)
 _LOG_2 = _F32(philox.LOG_2)
 _LOG_BIAS = _U32(0x3F800000 - philox.SQRT_HALF_BITS)
@@ -36,27 +34,19 @@ _ONE, _TWO, _HALF, _256 = _F32(1), _F32(2), _F32(0.5), _F32(256)
 BFLOAT16, FLOAT16 = 1, 2
 
 
-def _cast(source, target, to):
-    """Return an intrinsic that reads the bits of one type as another."""
+def _reading(source, target) -> Any:
+    """Return a function for kernels that reads the bits of one type as another."""
 
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], context.get_value_type(to))
+    def typed(typing, value):
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], context.get_value_type(target))
 
-    return to(source), generate
+        return target(source), generate
 
-
-def _bits_of(typing, value):
-    return _cast(types.float32, types.uint32, types.uint32)
-
-
-def _float_of(typing, value):
-    return _cast(types.uint32, types.float32, types.float32)
+    return intrinsic(typed)
 
 
-bits_of: Any = intrinsic(_bits_of)
-"""Return the bits of a float32."""
-float_of: Any = intrinsic(_float_of)
-"""Return the float32 of given bits."""
+bits_of, float_of = _reading(types.float32, types.uint32), _reading(types.uint32, types.float32)
 
 
 def _jit(function):
@@ -191,6 +181,12 @@ def _make(z, bits, words, seed, key, stream, begin, end):
 
 
 @_jit
+def _from_bfloat16(half):
+    """Return the float32 of a bfloat16's bits."""
+    return float_of(_U32(_U32(half) << _U32(16)))
+
+
+@_jit
 def _from_float16(half):
     """Return the float32 of a float16's bits."""
     word = _U32(half)
@@ -229,12 +225,61 @@ def _least(bits):
     return float_of(size if size < _U32(0x38800000) else _U32(0x38800000))
 
 
+@_jit
+def _nearest_bfloat16(bits):
+    """Return the bits of the bfloat16 nearest to a float32's, ties to even."""
+    return _to_bfloat16(bits, _U32(_U32(0x7FFF) + _U32(_U32(bits >> _U32(16)) & _U32(1))))
+
+
+@_jit
+def _nearest_float16(bits):
+    """Return the bits of the float16 nearest to a float32's, ties to even."""
+    tiny = _U32(bits_of(_least(bits) + _HALF) - _U32(0x3F000000))
+    return _to_float16(bits, _U32(_U32(0xFFF) + _U32(_U32(bits >> _U32(13)) & _U32(1))), tiny)
+
+
 def _load(totals, weight, at, count, keep, half):
     """Write keep x weight[at : at + count] to `totals`."""
 
 
 def _store(outs, at, totals, offset, count, layout, bits, place):
     """Write totals[offset : offset + count] to outs[at :], rounded to the nearest or as the bits from `place` say."""
+
+
+def _direct(outs, there, weight, at, coefficient, keep, z, place, count, half, same):
+    """Write keep x weight + coefficient x z to outs[there :] in one loop; `same`: where the weight is."""
+
+
+@overload(_direct)
+def _direct_of(outs, there, weight, at, coefficient, keep, z, place, count, half, same):
+    def wide(outs, there, weight, at, coefficient, keep, z, place, count, half, same):
+        if same:
+            for i in range(count):
+                outs[there + i] = outs[there + i] * keep + coefficient * z[place + i]
+        else:
+            for i in range(count):
+                outs[there + i] = weight[at + i] * keep + coefficient * z[place + i]
+
+    def narrow(outs, there, weight, at, coefficient, keep, z, place, count, half, same):
+        if half == BFLOAT16 and same:
+            for i in range(count):
+                total = _from_bfloat16(outs[there + i]) * keep + coefficient * z[place + i]
+                outs[there + i] = _nearest_bfloat16(bits_of(total))
+        elif half == BFLOAT16:
+            for i in range(count):
+                total = _from_bfloat16(weight[at + i]) * keep + coefficient * z[place + i]
+                outs[there + i] = _nearest_bfloat16(bits_of(total))
+        elif same:
+            for i in range(count):
+                total = _from_float16(outs[there + i]) * keep + coefficient * z[place + i]
+                outs[there + i] = _nearest_float16(bits_of(total))
+        else:
+            for i in range(count):
+                total = _from_float16(weight[at + i]) * keep + coefficient * z[place + i]
+                outs[there + i] = _nearest_float16(bits_of(total))
+
+    # Rounding float32 totals to half precision is never direct; `wide` is there for its types only.
+    return narrow if outs.dtype == weight.dtype == types.uint16 else wide
 
 
 @overload(_load)
@@ -246,7 +291,7 @@ def _load_of(totals, weight, at, count, keep, half):
     def narrow(totals, weight, at, count, keep, half):
         if half == BFLOAT16:
             for i in range(count):
-                totals[i] = float_of(_U32(weight[at + i]) << _U32(16)) * keep
+                totals[i] = _from_bfloat16(weight[at + i]) * keep
         else:
             for i in range(count):
                 totals[i] = _from_float16(weight[at + i]) * keep
@@ -266,8 +311,7 @@ def _store_of(outs, at, totals, offset, count, layout, bits, place):
                 outs[at + i] = _to_bfloat16(bits_of(totals[offset + i]), bits[place + i])
         elif layout.half == BFLOAT16:
             for i in range(count):
-                word = bits_of(totals[offset + i])
-                outs[at + i] = _to_bfloat16(word, _U32(_U32(0x7FFF) + _U32(_U32(word >> _U32(16)) & _U32(1))))
+                outs[at + i] = _nearest_bfloat16(bits_of(totals[offset + i]))
         elif layout.rounded:
             for i in range(count):
                 word, up = bits_of(totals[offset + i]), bits[place + i]
@@ -275,39 +319,9 @@ def _store_of(outs, at, totals, offset, count, layout, bits, place):
                 outs[at + i] = _to_float16(word, _U32(up >> _U32(3)), tiny)
         else:
             for i in range(count):
-                word = bits_of(totals[offset + i])
-                tiny = _U32(bits_of(_least(word) + _HALF) - _U32(0x3F000000))
-                outs[at + i] = _to_float16(word, _U32(_U32(0xFFF) + _U32(_U32(word >> _U32(13)) & _U32(1))), tiny)
+                outs[at + i] = _nearest_float16(bits_of(totals[offset + i]))
 
     return narrow if outs.dtype == types.uint16 else wide
-
-
-class Layout(NamedTuple):
-    """What goes where.
-
-    Attributes:
-        key: the tensor's.
-        stream: GAUSSIAN or RADEMACHER.
-        width: elements in a row.
-        start: place of the weight's first element in the whole tensor.
-        stride: elements from one point's output to the next one's.
-        tiles: an upper bound of the tiles that a row touches.
-        half: BFLOAT16 or FLOAT16 for weights given as uint16.
-        fresh: 1 to take the weight as nothing, else 0.
-        rounded: 1 for stochastic rounding, else 0.
-        rounding: its seed.
-    """
-
-    key: int
-    stream: int
-    width: int
-    start: int = 0
-    stride: int = 0
-    tiles: int = 0
-    half: int = 0
-    fresh: int = 0
-    rounded: int = 0
-    rounding: int = 0
 
 
 @_jit
@@ -355,8 +369,8 @@ def combine(outs, weight, index, seeds, coefficients, layout, begin, end):
         low, high = _span(start, width, tile)
         if low >= high:
             continue
-        count = high - low
-        if not layout.fresh:
+        count, to = high - low, row * width + (low - start)
+        if not (layout.fresh or layout.direct):
             _load(totals, weight, offset + (low - start), count, coefficients[0, terms], layout.half)
             _repeat(totals, points, count)
         at = _U64(0)
@@ -364,12 +378,14 @@ def combine(outs, weight, index, seeds, coefficients, layout, begin, end):
             last = term == _U64(terms)
             seed, what = (_U64(layout.rounding), _ROUNDING) if last else (seeds[term], stream)
             at = _make(z, bits, words, seed, _U64(layout.key), what, low, high)
-            if not last:
-                for point in range(_U64(points)):
-                    base = point * _U64(TILE)
-                    _accumulate(totals, base, z, at, coefficients[point, term], count, layout.fresh)
-        to = row * width + (low - start)
-        for point in range(_U64(points)):
+            for point in range(_U64(0 if last else points)):
+                c, base, there = coefficients[point, term], point * _U64(TILE), point * stride + to
+                if layout.direct:
+                    keep, same = coefficients[0, terms], layout.direct == 2
+                    _direct(outs, there, weight, offset + (low - start), c, keep, z, at, count, layout.half, same)
+                else:
+                    _accumulate(totals, base, z, at, c, count, layout.fresh)
+        for point in range(_U64(0 if layout.direct else points)):
             _store(outs, point * stride + to, totals, point * _U64(TILE), count, layout, bits, at)
 
 
