@@ -6,15 +6,17 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from shoestring.errors import OptimizerError, UnknownNameError
+from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
 from shoestring.registry import Registry
 from shoestring.seeds import derive
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.closures import Closure, Recorded
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions
 from shoestring.zeroth.engines.base import Engine, EngineChoice, make_engine
@@ -112,6 +114,7 @@ class ZerothOrder(Optimizer):
     _estimate: Estimate | None = None
     _closure: Closure | None = None
     _engine: Engine | None = None
+    _trained: Sequence[bool] = ()
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Let the constructor note what it is given."""
@@ -128,10 +131,16 @@ class ZerothOrder(Optimizer):
         for name, value in {"lr": lr, "weight_decay": settings["weight_decay"]}.items():
             check(type(self).__name__, name, value)
         check_choice(type(self).__name__, "rounding", settings["rounding"], get_args(Rounding))
+        check_choice(type(self).__name__, "nonfinite", settings["nonfinite"], ("raise", "skip"))
+        if not isinstance(settings["seed"], Integral):
+            raise OptimizerError(f"{type(self).__name__}: seed={settings['seed']!r}; it must be a whole number")
         if "eps" in own:
             check(type(self).__name__, "eps", own["eps"], positive=True)
         directions = settings["directions"]
+        if not isinstance(directions, (str, Directions)):
+            raise OptimizerError(f"{type(self).__name__}: directions={directions!r}; give a name or Directions")
         self.directions: Directions = DIRECTIONS.get(directions)() if isinstance(directions, str) else directions
+        make_engine(settings["engine"], ())  # To find a mistake in it before a model is evaluated.
         self.engine_name: EngineChoice = settings["engine"]
         self.rounding: Rounding = settings["rounding"]
         self.nonfinite: str = settings["nonfinite"]
@@ -195,7 +204,14 @@ class ZerothOrder(Optimizer):
 
         Differs: `torch.optim.Optimizer` casts the state to the dtype of the parameters, which loses what is kept in
             float32 beside half-precision weights. Here it keeps its dtype, and moves to the parameter's device.
+
+        Raises:
+            OptimizerError: if it is another optimizer's.
         """
+        missing = ", ".join(sorted(name for name in self._own if name not in state_dict["param_groups"][0]))
+        if missing:
+            raise OptimizerError(f"{type(self).__name__}: the state has no {missing}: it is another optimizer's")
+        self._settle()
         super().load_state_dict(state_dict)
         self._estimate = None
         saved = [number for group in state_dict["param_groups"] for number in group["params"]]
@@ -213,6 +229,8 @@ class ZerothOrder(Optimizer):
             OptimizerError: if the loss is not finite or the closure calls `backward()`; the weights are restored.
         """
         self._estimate = None
+        self._renew()
+        torch.clear_autocast_cache()  # Of an autocast around the loop: it has weights as they were steps ago.
         self.last_passes, self.last_answers = 0, ()
         if self.observer is not None:
             self.observer.estimating()
@@ -312,10 +330,33 @@ class ZerothOrder(Optimizer):
 
     @property
     def engine(self) -> Engine:
-        """The engine, over the tensors that require gradients when it is first asked for."""
+        """The engine, over the tensors that require gradients when it is first asked for, or an estimate begins.
+
+        Raises:
+            OptimizerError: if none does.
+        """
         if self._engine is None:
-            self._engine = make_engine(self.engine_name, trained_tensors(self.param_groups))
+            self._trained = self._flags()
+            tensors = trained_tensors(self.param_groups)
+            if not tensors:
+                raise OptimizerError(
+                    f"{type(self).__name__}: none of its {len(self._trained)} tensors requires a gradient, so there is "
+                    "nothing to train: call requires_grad_() on those that are to move"
+                )
+            self._engine = make_engine(self.engine_name, tensors)
         return self._engine
+
+    def _renew(self) -> None:
+        """Make the engine anew where tensors were frozen or unfrozen since it was made."""
+        if self._engine is None or self._flags() == self._trained:
+            return
+        if self.observer is not None:
+            raise TrajectoryError("tensors were frozen or unfrozen while the optimizer was recorded; begin another log")
+        self.finalize()
+        self._engine = None
+
+    def _flags(self) -> list[bool]:
+        return [param.requires_grad for group in self.param_groups for param in group["params"]]
 
     def change_engine(self, engine: EngineChoice) -> None:
         """Go on with another engine; what the one before put off is applied."""
@@ -335,43 +376,6 @@ class _NonFiniteError(Exception):
     def __init__(self, loss: float) -> None:
         super().__init__(loss)
         self.loss = loss
-
-
-def check(
-    optimizer: str, name: str, value: float, *, positive: bool = False, whole: bool = False, least: int = 1
-) -> None:
-    """Check a number given to an optimizer: finite, and not negative, positive, or whole and at least `least`.
-
-    Raises:
-        OptimizerError: if it is not.
-    """
-    if whole and math.isfinite(value) and value != int(value):
-        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be a whole number")
-    allowed = value >= least if whole else value > 0 if positive else value >= 0
-    if not (math.isfinite(value) and allowed):
-        bound = f"at least {least}" if whole else "positive" if positive else "not negative"
-        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be finite and {bound}")
-
-
-def check_share(optimizer: str, name: str, value: float) -> None:
-    """Check a number given to an optimizer: at least 0 and below 1, as the memory of a running mean.
-
-    Raises:
-        OptimizerError: if it is not.
-    """
-    if not 0 <= value < 1:
-        raise OptimizerError(f"{optimizer}: {name}={value!r}; it must be at least 0 and below 1")
-
-
-def check_choice(optimizer: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Check a choice given to an optimizer.
-
-    Raises:
-        OptimizerError: if it is none of those allowed.
-    """
-    if value not in allowed:
-        names = ", ".join(map(repr, allowed))
-        raise OptimizerError(f"{optimizer}: {name}={value!r}; allowed: {names}")
 
 
 OPTIMIZERS: Registry[type[Any]] = Registry("zeroth-order optimizer", "shoestring.zeroth.optimizers")

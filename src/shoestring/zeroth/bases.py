@@ -7,7 +7,8 @@ from typing import Any, Unpack
 
 from shoestring.errors import OptimizerError
 from shoestring.seeds import derive
-from shoestring.zeroth.base import Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.directions.factored import Factored, check_rank
 from shoestring.zeroth.spsa import two_sided
 

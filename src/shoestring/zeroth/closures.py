@@ -86,13 +86,23 @@ def evaluate(closure: Closure) -> float:
     """Return the loss as a number.
 
     Raises:
-        OptimizerError: if the closure calls `backward()`.
+        OptimizerError: if the closure calls `backward()`, or returns something else than a loss.
     """
+    torch.clear_autocast_cache()  # Of an autocast around the step: it has weights as they were at another point.
     try:
-        return float(closure())
+        loss = closure()
     except RuntimeError as error:
         if "does not require grad" in str(error):
             raise OptimizerError(
                 "the closure of a zeroth-order optimizer returns the loss and must not call backward()"
             ) from error
         raise
+    try:
+        if not isinstance(loss, Tensor) or loss.numel() == 1:
+            return float(loss)
+        found = f"a tensor of shape {list(loss.shape)}"
+    except (TypeError, ValueError):
+        found = type(loss).__name__
+    raise OptimizerError(
+        f"the closure returned {found}; it must return the loss, one number: lambda: model(**batch).loss"
+    )

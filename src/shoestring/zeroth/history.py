@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from shoestring.zeroth.base import check, check_choice
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.noise.base import Term
 
 Moments = Literal["stored", "recompute"] | int

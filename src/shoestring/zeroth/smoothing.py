@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shoestring.errors import OptimizerError, UnknownNameError
-from shoestring.zeroth.base import check_share
+from shoestring.zeroth.checks import check_share
 
 Smoothing = float | str | Sequence[tuple[int, float]]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check_choice
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check_choice
 from shoestring.zeroth.directions.scaled import Scaled
 from shoestring.zeroth.points import Points, both_ends
 

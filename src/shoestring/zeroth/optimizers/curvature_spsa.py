@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.points import Points, both_ends
 
 

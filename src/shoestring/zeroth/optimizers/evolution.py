@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Literal, Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.points import Points, both_ends
 
 

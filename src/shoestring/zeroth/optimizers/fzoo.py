@@ -6,7 +6,8 @@ import math
 from statistics import pstdev
 from typing import Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.points import one_sided
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update

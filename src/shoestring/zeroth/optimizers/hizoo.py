@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.directions.preconditioned import Preconditioned, Root
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.points import Points

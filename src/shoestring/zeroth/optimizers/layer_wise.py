@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.layers import by_layer, confined
 from shoestring.zeroth.points import both_ends
 from shoestring.zeroth.tensors import Trained

@@ -7,8 +7,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Params, check_share
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Params
 from shoestring.zeroth.bases import PeriodicBasis
+from shoestring.zeroth.checks import check_share
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.directions.factored import Factored, matrix_shape
 from shoestring.zeroth.directions.lowrank import LowRank

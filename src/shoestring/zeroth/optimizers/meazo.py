@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_share
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_share
 from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.update import TermsUpdate, Update
 

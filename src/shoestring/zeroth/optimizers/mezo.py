@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.points import both_ends, one_sided
 
 

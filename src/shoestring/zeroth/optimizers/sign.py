@@ -9,7 +9,8 @@ from typing import Literal, Unpack
 
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.streams import StreamUpdate, estimated

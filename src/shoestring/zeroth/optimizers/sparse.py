@@ -8,7 +8,8 @@ from typing import Unpack
 from torch import Tensor
 
 from shoestring.errors import OptimizerError
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.directions.masked import Masked
 from shoestring.zeroth.masks import Bits, pack_bits
 from shoestring.zeroth.spsa import two_sided
@@ -66,10 +67,11 @@ class SparseMeZO(ZerothOrder):
         # Engines move weights in place and put updates off: the mask is noted while the weights are as they should be.
         self.engine.finalize()
         tensors = self.engine.tensors
-        if self.shared["thresholds"] is None:
+        limits: dict[str, float] = self.shared["thresholds"] or {}
+        added = [tensor for tensor in tensors if tensor.name not in limits]
+        if added:
             share = 1 - self.shared["sparsity"]
-            self.shared["thresholds"] = {tensor.name: threshold(tensor.param, share) for tensor in tensors}
-        limits = self.shared["thresholds"]
+            limits = self.shared["thresholds"] = limits | {t.name: threshold(t.param, share) for t in added}
         masks = {tensor.name: Bits(pack_bits(tensor.flat.abs() <= limits[tensor.name])) for tensor in tensors}
         masked = Masked(self.directions, masks)
         eps, samples = self.shared["eps"], self.shared["samples"]

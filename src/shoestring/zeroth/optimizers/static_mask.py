@@ -7,7 +7,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check
 from shoestring.zeroth.directions.masked import Masked
 from shoestring.zeroth.masks import at_random, checked, unpacked
 from shoestring.zeroth.spsa import two_sided

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_choice
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.directions.scaled import Scaled
-from shoestring.zeroth.layers import NORMS, Norms, layer_norms, layer_of
+from shoestring.zeroth.layers import NORMS, Norms, by_layer, layer_norms, layer_of
 from shoestring.zeroth.spsa import two_sided
 from shoestring.zeroth.update import TermsUpdate, Update
 
@@ -65,8 +66,9 @@ class VarianceModifiedMeZO(ZerothOrder):
         """Measure the norms if it is time; evaluate both ends of every direction, shortened by them."""
         eps, samples, every = self.shared["eps"], self.shared["samples"], self.shared["recompute_every"]
         due = every is not None and self.shared["steps"] % every == 0
-        if self.shared["scales"] is None or due:
-            self.shared["scales"] = layer_norms(self, evaluate, self.shared["norms"], eps)
+        known = {} if due else self.shared["scales"] or {}
+        if any(layer not in known for layer in by_layer(self.engine.tensors)):
+            self.shared["scales"] = layer_norms(self, evaluate, self.shared["norms"], eps) | known
         shortened = self.scaled(-1)
         seeds = [self.direction_seed(sample) for sample in range(samples)]
         return two_sided(evaluate, shortened, seeds, eps)

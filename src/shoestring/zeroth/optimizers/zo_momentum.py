@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder, check, check_share
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.checks import check, check_share
 from shoestring.zeroth.history import Moments, moment_settings, remembered
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide

@@ -1,0 +1,177 @@
+"""Mistakes that a new user makes: each is named, or does no harm."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
+from shoestring.zeroth import FZOO, MEAZO, HiZOO, MeZO, SparseMeZO, VarianceModifiedMeZO
+from shoestring.zeroth.closures import PerExample
+from shoestring.zeroth.engines.base import ENGINES
+from shoestring.zeroth.trajectory import Recorder
+
+DRAWN = torch.Generator().manual_seed(0)
+INPUTS, LABELS = torch.randn(6, 4, generator=DRAWN), torch.randint(0, 2, (6,), generator=DRAWN)
+
+
+def network() -> nn.Sequential:
+    model = nn.Sequential(nn.utils.skip_init(nn.Linear, 4, 8), nn.Tanh(), nn.utils.skip_init(nn.Linear, 8, 2))
+    drawn = torch.Generator().manual_seed(1)
+    for param in model.parameters():
+        param.data = torch.randn(param.shape, generator=drawn)
+    return model.eval()
+
+
+def loss_of(model: nn.Module) -> Tensor:
+    return functional.cross_entropy(model(INPUTS).float(), LABELS)
+
+
+NO_LOSS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
+    "no return": (lambda model: None, "the closure returned NoneType"),
+    "outputs": (lambda model: {"loss": loss_of(model)}, "the closure returned dict"),
+    "tuple": (lambda model: (loss_of(model), 1), "the closure returned tuple"),
+    "losses": (lambda model: model(INPUTS), r"the closure returned a tensor of shape \[6, 2\]"),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+@pytest.mark.parametrize("case", NO_LOSS)
+def test_a_closure_that_returns_no_loss_is_refused(case: str, engine: str) -> None:
+    closure, message = NO_LOSS[case]
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = MeZO(model.named_parameters(), engine=engine)
+    with pytest.raises(OptimizerError, match=message + "; it must return the loss, one number"):
+        optimizer.step(lambda: closure(model))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "lr": ({"lr": "1e-3"}, OptimizerError, "MeZO: lr='1e-3'; it must be a number"),
+    "no lr": ({"lr": None}, OptimizerError, "MeZO: lr=None; it must be a number"),
+    "eps": ({"eps": "1e-3"}, OptimizerError, "MeZO: eps='1e-3'; it must be a number"),
+    "samples": ({"samples": "2"}, OptimizerError, "MeZO: samples='2'; it must be a number"),
+    "seed": ({"seed": 1.5}, OptimizerError, r"MeZO: seed=1\.5; it must be a whole number"),
+    "nonfinite": ({"nonfinite": "skp"}, OptimizerError, "MeZO: nonfinite='skp'; allowed: 'raise', 'skip'"),
+    "directions": ({"directions": 3}, OptimizerError, "MeZO: directions=3; give a name or Directions"),
+    "engine": ({"engine": "pared"}, UnknownNameError, "unknown engine 'pared'; did you mean 'paired'"),
+}
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    with pytest.raises(OptimizerError, match=r"MEAZO: beta='0\.9'; it must be a number"):
+        MEAZO(network().named_parameters(), beta=cast("Any", "0.9"))
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_settings_that_cannot_work_are_refused_when_the_optimizer_is_made(case: str) -> None:
+    settings, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        MeZO(network().named_parameters(), **settings)
+
+
+def test_frozen_parameters_alone_are_refused() -> None:
+    model = network().requires_grad_(False)
+    optimizer = MeZO(model.named_parameters())
+    with pytest.raises(OptimizerError, match="MeZO: none of its 4 tensors requires a gradient"):
+        optimizer.step(lambda: loss_of(model))
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_what_is_frozen_later_stays_and_what_is_unfrozen_moves(engine: str) -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = MeZO(model.named_parameters(), lr=0.1, engine=engine)
+    optimizer.step(lambda: loss_of(model))
+    model[0].requires_grad_(True)
+    model[2].requires_grad_(False)
+    optimizer.finalize()
+    before = copy.deepcopy(model.state_dict())
+    optimizer.step(lambda: loss_of(model))
+    optimizer.finalize()
+    after = model.state_dict()
+    assert not torch.equal(after["0.weight"], before["0.weight"])
+    assert torch.equal(after["2.weight"], before["2.weight"])
+
+
+def test_a_log_does_not_go_on_with_other_tensors(tmp_path: Any) -> None:
+    model = network()
+    optimizer = MeZO(model.named_parameters(), lr=0.1)
+    with Recorder(optimizer, tmp_path / "log"):
+        optimizer.step(lambda: loss_of(model))
+        model[0].requires_grad_(False)
+        with pytest.raises(TrajectoryError, match="frozen or unfrozen while the optimizer was recorded"):
+            optimizer.step(lambda: loss_of(model))
+
+
+@pytest.mark.parametrize("make", [VarianceModifiedMeZO, SparseMeZO])
+def test_parameters_added_later_get_what_is_measured_of_parameters(make: Any) -> None:
+    model = network()
+    optimizer = make(model[0].named_parameters(prefix="0"), lr=0.1)
+    optimizer.step(lambda: loss_of(model))
+    name = "scales" if make is VarianceModifiedMeZO else "thresholds"
+    measured = dict(optimizer.shared[name])
+    optimizer.add_param_group({"params": list(model[2].named_parameters(prefix="2"))})
+    before = copy.deepcopy(model.state_dict())
+    optimizer.step(lambda: loss_of(model))
+    optimizer.finalize()
+    assert not torch.equal(model.state_dict()["2.weight"], before["2.weight"])
+    found = optimizer.shared[name]
+    assert len(found) > len(measured)
+    assert {key: found[key] for key in measured} == measured
+
+
+def test_a_state_of_another_optimizer_is_refused() -> None:
+    state = MeZO(network().named_parameters()).state_dict()
+    optimizer = HiZOO(network().named_parameters())
+    with pytest.raises(OptimizerError, match="HiZOO: the state has no floor, smoothing: it is another optimizer's"):
+        optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+@pytest.mark.parametrize("make", [MeZO, HiZOO, FZOO])
+def test_autocast_around_a_whole_loop_sees_every_perturbation(make: Any, engine: str) -> None:
+    def answers(*, outside: bool, per_example: bool = False) -> list[tuple[float, ...]]:
+        model = network()
+        losses = PerExample(
+            lambda batch: functional.cross_entropy(model(batch["x"]).float(), batch["y"], reduction="none"),
+            [{"x": INPUTS, "y": LABELS}],
+        )
+        optimizer = make(model.named_parameters(), lr=0.1, eps=0.05, engine=engine)
+
+        def inside() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return loss_of(model)
+
+        found = []
+        with torch.autocast("cpu", torch.bfloat16, enabled=outside):
+            for _ in range(2):
+                optimizer.step(losses if per_example else (lambda: loss_of(model)) if outside else inside)
+                found.append(optimizer.last_answers)
+        return found
+
+    wanted = answers(outside=False)
+    assert answers(outside=True) == wanted
+    assert wanted[0] != wanted[1]
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_a_state_loaded_before_its_weights_leaves_these_alone(engine: str) -> None:
+    model = network()
+    weights = copy.deepcopy(model.state_dict())
+    optimizer = MeZO(model.named_parameters(), lr=0.1, eps=0.1, engine=engine)
+    state = copy.deepcopy(optimizer.state_dict())
+    optimizer.step(lambda: loss_of(model))
+    optimizer.load_state_dict(state)
+    model.load_state_dict(weights)
+    optimizer.finalize()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
