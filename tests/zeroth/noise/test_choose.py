@@ -95,7 +95,7 @@ def test_importing_the_package_imports_neither_numba_nor_triton() -> None:
     run("import shoestring.zeroth, sys; assert 'numba' not in sys.modules and 'triton' not in sys.modules")
 
 
-def test_the_kernels_work_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_work_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
 
     from shoestring.zeroth.noise import numba_kernels
@@ -104,25 +104,31 @@ def test_the_kernels_work_where_nothing_can_be_written(monkeypatch: pytest.Monke
     assert numba_kernels._kept(lambda value: value + 1)(2) == 3
 
 
-def test_the_kernels_work_where_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("save", OSError(errno.ENOSPC, "No space left on device")), ("load", AttributeError("no class Layout"))],
+)
+def test_the_kernels_work_where_the_disk_is_full_or_what_lies_there_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
     from numba.core import caching
 
     from shoestring.zeroth.noise import numba_backend, numba_kernels
 
     refused = []
 
-    def full(*arguments: object) -> None:
+    def refuse(*arguments: object) -> None:
         refused.append(arguments)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
-    out = torch.zeros(3).numpy()
+        raise error
 
     def write(array: Any, value: int) -> None:
         array[0] = value
 
+    monkeypatch.setattr(caching.IndexDataCacheFile, method, refuse)
+    monkeypatch.setattr(numba_kernels.combine, "_cache", caching.NullCache())
+    out = torch.zeros(3).numpy()
     numba_backend._run(numba_kernels._kept(write), out, 5)
-    assert refused
+    assert len(refused) == 1
     assert out[0] == 5
 
 

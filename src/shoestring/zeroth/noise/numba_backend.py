@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numba.core.caching import NullCache
 from torch import Tensor
 
 from shoestring.zeroth.noise import numba_kernels, philox, threads
 from shoestring.zeroth.noise.base import Noise, Source, Term
+from shoestring.zeroth.noise.layout import Layout
 
 _HALF = {torch.bfloat16: numba_kernels.BFLOAT16, torch.float16: numba_kernels.FLOAT16}
 _WORTH_A_THREAD = 1 << 14
 _FIRST_ROW = np.zeros(1, np.int64)
-
-
-class Layout(NamedTuple):
-    """What goes where.
-
-    Attributes:
-        key: the tensor's.
-        stream: GAUSSIAN or RADEMACHER.
-        width: elements in a row.
-        start: place of the weight's first element in the whole tensor.
-        stride: elements from one point's output to the next one's.
-        tiles: an upper bound of the tiles that a row touches.
-        half: BFLOAT16 or FLOAT16 for weights given as uint16.
-        fresh: 1 to take the weight as nothing, else 0.
-        direct: 1 to go without an array of totals (one direction, no coefficient of 0, rounding to the nearest), 2 if
-            the output is the weight besides, else 0.
-        rounded: 1 for stochastic rounding, else 0.
-        rounding: its seed.
-    """
-
-    key: int
-    stream: int
-    width: int
-    start: int = 0
-    stride: int = 0
-    tiles: int = 0
-    half: int = 0
-    fresh: int = 0
-    direct: int = 0
-    rounded: int = 0
-    rounding: int = 0
 
 
 class NumbaNoise(Noise):
@@ -143,7 +114,7 @@ def _combine(outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: An
     if len(seeds) == 1 and not (layout.rounded or layout.fresh) and table[:, 0].all():
         layout = layout._replace(direct=2 if outs is weight else 1)
     jobs = layout.tiles * len(index)
-    arguments = (outs, weight, index, np.array(seeds, np.uint64), table, layout)
+    arguments = (outs, weight, index, np.array(seeds, np.uint64), table, tuple(layout))
     parts = min(torch.get_num_threads(), layout.width * len(index) // _WORTH_A_THREAD)
     if parts > 1:
         parts = min(parts, threads.most())
@@ -154,10 +125,12 @@ def _combine(outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: An
             _run(numba_kernels.combine_in_parts, *arguments, jobs, parts)
 
 
-def _run(kernel: Callable[..., None], *arguments: Any) -> None:
-    """Run a kernel; a disk that cannot keep what was compiled is no reason not to."""
+def _run(kernel: Any, *arguments: Any) -> None:
+    """Run a kernel; if its machine code cannot be kept on the disk, or what is kept there cannot be read, without."""
     try:
         kernel(*arguments)
-    except OSError:
-        # numba compiles, registers, writes to its cache and then runs: what failed is the writing.
+    except Exception:
+        kernels: tuple[Any, ...] = (kernel, numba_kernels.combine)
+        for each in kernels:
+            each._cache = NullCache()
         kernel(*arguments)

@@ -15,17 +15,16 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 from shoestring.zeroth.noise import philox
+from shoestring.zeroth.noise.layout import Layout
 
-TILE = 2048
-BLOCKS = TILE // 4
+TILE, BLOCKS = 2048, 512
 _U32, _U64, _F32 = np.uint32, np.uint64, np.float32
 _M0, _M1 = _U64(philox.MULTIPLIERS[0]), _U64(philox.MULTIPLIERS[1])
 _W0, _W1 = _U32(philox.WEYL[0]), _U32(philox.WEYL[1])
 _LOW, _T32 = _U64(0xFFFFFFFF), _U64(32)
 _ROUNDS, _SHIFT = philox.ROUNDS, _U64(philox.STREAM_SHIFT)
 _GAUSSIAN, _RADEMACHER, _ROUNDING = _U64(philox.GAUSSIAN), _U64(philox.RADEMACHER), _U64(philox.ROUNDING)
-_LOG_2 = _F32(philox.LOG_2)
-_LOG_BIAS = _U32(0x3F800000 - philox.SQRT_HALF_BITS)
+_LOG_2, _LOG_BIAS = _F32(philox.LOG_2), _U32(0x3F800000 - philox.SQRT_HALF_BITS)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (_F32(value) for value in philox.LOG)
 _TURN = _F32(philox.TURN)
 _S0, _S1, _S2 = (_F32(value) for value in philox.SINE)
@@ -352,12 +351,13 @@ def _accumulate(totals, base, z, at, coefficient, count, fresh):
 
 
 @_kept
-def combine(outs, weight, index, seeds, coefficients, layout, begin, end):
+def combine(outs, weight, index, seeds, coefficients, packed, begin, end):
     """Write keep x weight + sum of coefficients x z of tiles begin ... end (row by row) to each point's output.
 
-    `coefficients` [points, terms + 1] have `keep` last, the same for all points.
+    `coefficients` [points, terms + 1] have `keep` last, the same for all points; `packed` is a Layout as a plain tuple
+    (numba would name any other class in what it keeps on the disk, and a later version could no longer read that).
     """
-    points, terms = coefficients.shape[0], coefficients.shape[1] - 1
+    layout, points, terms = Layout(*packed), coefficients.shape[0], coefficients.shape[1] - 1
     z, words = np.empty(TILE, np.float32), np.empty(4 * BLOCKS, np.uint32)
     bits = np.empty(TILE if layout.rounded else 1, np.uint32)
     totals = np.empty(points * TILE, coefficients.dtype)
@@ -389,10 +389,10 @@ def combine(outs, weight, index, seeds, coefficients, layout, begin, end):
             _store(outs, point * stride + to, totals, point * _U64(TILE), count, layout, bits, at)
 
 
-def _combine_in_parts(outs, weight, index, seeds, coefficients, layout, jobs, parts):
+def _combine_in_parts(outs, weight, index, seeds, coefficients, packed, jobs, parts):
     for part in numba.prange(parts):
         begin, end = np.int64(jobs * part // parts), np.int64(jobs * (part + 1) // parts)
-        combine(outs, weight, index, seeds, coefficients, layout, begin, end)
+        combine(outs, weight, index, seeds, coefficients, packed, begin, end)
 
 
 combine_in_parts = _kept(_combine_in_parts, parallel=True)
