@@ -142,7 +142,7 @@ def build(settings: type[S], table: Mapping[str, Any], source: str) -> S:
         return settings.model_validate(table)
     except ValidationError as error:
         problems = [_explain(settings, detail) for detail in error.errors(include_url=False)]
-        raise ConfigError(source, problems) from None
+        raise ConfigError(source, _one_a_key(problems)) from None
 
 
 def _override(table: Table, text: str) -> Problem | None:
@@ -233,7 +233,7 @@ def _locate(settings: type[Settings], location: tuple[int | str, ...]) -> tuple[
         if isinstance(part, str) and part in {choice.__name__ for choice in choices} and not _has_field(choices, part):
             owner = annotation = next(choice for choice in choices if choice.__name__ == part)
             continue
-        if isinstance(part, str) and part in {"str", "constrained-str"} and len(get_args(annotation)) > 1:
+        if isinstance(part, str) and _is_branch(part, annotation):
             continue
         shown.append(str(part) if isinstance(part, str) else f"{part + 1}.")
         if len(choices) == 1:
@@ -243,6 +243,27 @@ def _locate(settings: type[Settings], location: tuple[int | str, ...]) -> tuple[
         elif arguments := [argument for argument in get_args(annotation) if argument is not Ellipsis]:
             annotation = arguments[-1]
     return ".".join(text.rstrip(".") for text in shown), owner
+
+
+def _is_branch(part: str, annotation: Any) -> bool:
+    """Return whether a part of a location is pydantic's name for one of the types that a value may have."""
+    plain = part.removeprefix("constrained-") in {"str", "int", "float", "bool"}
+    return (plain or part.startswith(("literal[", "list[", "tuple["))) and len(get_args(annotation)) > 1
+
+
+def _one_a_key(problems: Sequence[Problem]) -> list[Problem]:
+    """Join what is said of one key: a value that may have several types fails each of them."""
+    keys = dict.fromkeys(problem.where for problem in problems)
+    return [_joined([problem for problem in problems if problem.where == key]) for key in keys]
+
+
+def _joined(problems: Sequence[Problem]) -> Problem:
+    if len(problems) == 1:
+        return problems[0]
+    # What says which names there are leads; of the others the given value need not be said again.
+    first, *others = sorted(problems, key=lambda problem: "Allowed" not in problem.what)
+    rest = [text.partition(": ")[2] or text for text in dict.fromkeys(problem.what for problem in others)]
+    return Problem(first.where, f"{first.what}; or it {' or '.join(rest)}")
 
 
 def _settings_in(annotation: Any) -> list[type[Settings]]:

@@ -370,3 +370,12 @@ def test_mistakes_name_the_recipe_and_the_overrides(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe\.toml with seed=-1: 2 problems") as caught:
         load_config(recipe, ["seed=-1"])
     assert {problem.where for problem in caught.value.problems} == {"method", "seed"}
+
+
+def test_a_value_that_fits_none_of_several_types_is_one_problem() -> None:
+    wanted = (
+        r"1 problem\n  method\.smoothing: got 'constant1e-7'; did you mean 'constant1e-8'\? Allowed: constant0, .*; "
+        r"or it should be a number or should be a list"
+    )
+    with pytest.raises(ConfigError, match=wanted):
+        config(method={"kind": "hizoo", "smoothing": "constant1e-7"})
