@@ -167,6 +167,18 @@ def _pad_id(loaded: LoadedModel) -> int:
     return int(pad)
 
 
+def _warm_up(config: RunConfig, prepared: Prepared) -> None:
+    """Let libraries allocate what they allocate once, on their import and first use: it is not the method's."""
+    subject, method = prepared.subject, config.method
+    if method.trains:
+        import shoestring.training.fit  # noqa: F401
+    if method.trains and not method.needs_backward:
+        from shoestring.zeroth.noise import noise_for
+
+        noise_for(next(subject.model.parameters()))
+    replace(subject, passes=Passes()).predict(prepared.prompts["dev"][:1], 1)
+
+
 def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress: Progress) -> Record:
     subject, prompts = prepared.subject, prepared.prompts
     started = _now()
@@ -185,14 +197,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             write_record(folder.path, record(status, error=error))
 
     with _failures(end_badly, folder, config.model.name):
-        # What libraries allocate once, on their import and first use in a process, is not the method's.
-        if config.method.trains:
-            import shoestring.training.fit  # noqa: F401
-        if config.method.trains and not config.method.needs_backward:
-            from shoestring.zeroth.noise import noise_for
-
-            noise_for(next(subject.model.parameters()))
-        replace(subject, passes=Passes()).predict(prompts["dev"][:1], 1)
+        _warm_up(config, prepared)
         memory = PeakMemory(subject.model.device)
         given = Given(
             subject,
