@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -175,3 +176,30 @@ def test_a_state_loaded_before_its_weights_leaves_these_alone(engine: str) -> No
     optimizer.finalize()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_a_dtype_without_directions_are_refused(dtype: torch.dtype) -> None:
+    theta = nn.Parameter(torch.ones(4).to(dtype))
+    optimizer = MeZO([("theta", theta)])
+    with pytest.raises(OptimizerError, match=f"tensor theta is {dtype}; weights must be float16, bfloat16, float32"):
+        optimizer.step(lambda: 1.0)
+
+
+def test_a_tensor_without_elements_has_no_small_weights() -> None:
+    theta, empty = nn.Parameter(torch.ones(4)), nn.Parameter(torch.empty(0, 3))
+    before = theta.detach().clone()
+    SparseMeZO([("theta", theta), ("empty", empty)], lr=0.1).step(lambda: theta.square().sum() + empty.sum())
+    assert not torch.equal(theta, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_loss_in_half_precision_is_warned_of_once(dtype: torch.dtype, caplog: pytest.LogCaptureFixture) -> None:
+    theta = nn.Parameter(torch.ones(4))
+    optimizer = MeZO([theta])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            optimizer.step(lambda: theta.square().sum().to(dtype))
+    found = [record.getMessage() for record in caplog.records]
+    assert found == [] if dtype == torch.float32 else len(found) == 1
+    assert all(f"the closure's loss is {dtype}" in message and "logits.float()" in message for message in found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 from shoestring.errors import OptimizerError, TrajectoryError
 
 Closure = Callable[[], "Tensor | float"]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def evaluate(closure: Closure) -> float:
                 "the closure of a zeroth-order optimizer returns the loss and must not call backward()"
             ) from error
         raise
+    if isinstance(loss, Tensor) and loss.dtype in (torch.float16, torch.bfloat16):
+        warn_of_coarse_loss(loss.dtype)
     try:
         if not isinstance(loss, Tensor) or loss.numel() == 1:
             return float(loss)
@@ -105,4 +110,15 @@ def evaluate(closure: Closure) -> float:
         found = type(loss).__name__
     raise OptimizerError(
         f"the closure returned {found}; it must return the loss, one number: lambda: model(**batch).loss"
+    )
+
+
+@cache
+def warn_of_coarse_loss(dtype: torch.dtype) -> None:
+    """Say, once in a process, that slopes cannot be told from losses of so few digits."""
+    _LOG.warning(
+        "the closure's loss is %s, with steps of %.1g around 1: differences of losses are mostly rounding; compute it "
+        "in float32, from logits.float()",
+        dtype,
+        torch.finfo(dtype).eps,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shoestring.errors import OptimizerError
@@ -41,7 +42,8 @@ def trained_tensors(param_groups: list[dict[str, Any]]) -> list[Trained]:
     they are grouped.
 
     Raises:
-        OptimizerError: if one has no memory (it is on the meta device), or none that can be seen as one axis.
+        OptimizerError: if one has no memory (it is on the meta device), or none that can be seen as one axis, or a
+            dtype that directions are not made for.
     """
     found, place = [], 0
     for number, group in enumerate(param_groups):
@@ -65,6 +67,11 @@ def _check(name: str, param: Tensor) -> None:
     if param.is_meta:
         raise OptimizerError(
             f"tensor {name} is on the meta device: it has no values to perturb; load the weights first"
+        )
+    if param.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise OptimizerError(
+            f"tensor {name} is {param.dtype}; weights must be float16, bfloat16, float32 or float64: freeze it, or "
+            "convert it before training"
         )
     if not param.is_contiguous():
         raise OptimizerError(

@@ -86,9 +86,13 @@ class SparseMeZO(ZerothOrder):
 def threshold(param: Tensor, share: float) -> float:
     """Return the least h such that at least `share` of the elements, and one at least, have |theta| <= h.
 
+    0 where there are no elements.
+
     >>> import torch
     >>> threshold(torch.tensor([4.0, -1.0, 2.0, -3.0]), 0.5)
     2.0
     """
     flat = param.detach().reshape(-1).abs()
+    if not len(flat):
+        return 0.0
     return float(flat.kthvalue(max(1, min(len(flat), round(share * len(flat))))).values)
