@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,8 +36,9 @@ class Audit(TorchDispatchMode):
         """Look at one operation."""
         kwargs = kwargs or {}
         if not self._weights.busy:
-            self._look(func, args)
-            self._look(func, kwargs.values())
+            with torch._C.DisableTorchFunction():  # Or the substitution would see the looking.
+                self._look(func, args)
+                self._look(func, kwargs.values())
         return func(*args, **kwargs)
 
     def _look(self, func: Any, values: Iterable[Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.registry import Registry
 from shoestring.zeroth.closures import Closure, evaluate
-from shoestring.zeroth.engines.guards import Watch, warn_of_lost_updates, warn_of_resolution
+from shoestring.zeroth.engines.guards import Refusal, Watch, warn_of_lost_updates, warn_of_resolution
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
@@ -52,13 +52,14 @@ class Engine(ABC):
         """Do what was put off, so that the weights are what the optimizer means them to be. Nothing, here."""
 
     def evaluate(self, closure: Closure, points: Points) -> float:
-        """Return the loss where the weights are; the first forward pass is watched.
+        """Return the loss where the weights are; the first forward pass is watched, and none may be random.
 
         Raises:
             OptimizerError: if it is random, or does not read an adapter that is trained.
         """
         if not self._watching:
-            return evaluate(closure)
+            with Refusal():
+                return evaluate(closure)
         touched = [tensor for tensor in self.tensors if points.directions.touches(tensor)]
         with Watch(touched) as watch:
             loss = evaluate(closure)

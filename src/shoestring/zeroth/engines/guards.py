@@ -64,6 +64,17 @@ def refuse_randomness(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) ->
         )
 
 
+class Refusal(TorchFunctionMode):
+    """Refuses randomness in a forward pass."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Look at one call."""
+        kwargs = kwargs or {}
+        if type(func) is not GETTER and func in RANDOM:
+            refuse_randomness(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
 class Watch(TorchFunctionMode):
     """Refuses randomness in a forward pass, and notes which trained tensors it reads.
 

@@ -55,7 +55,7 @@ class Substitution(TorchFunctionMode):
             flags |= self.scan(kwargs.values())
         if not flags or func in METADATA:
             return func(*args, **kwargs)
-        if flags & TRAINED and (func in _ESCAPES or (id(args[0]) in self._table and writes(func))):
+        if flags & TRAINED and (func in _ESCAPES or (args and id(args[0]) in self._table and writes(func))):
             raise EscapeError(name_of(func))
         return self._call(func, args, kwargs, flags)
 
