@@ -203,3 +203,27 @@ def test_a_loss_in_half_precision_is_warned_of_once(dtype: torch.dtype, caplog: 
     found = [record.getMessage() for record in caplog.records]
     assert found == [] if dtype == torch.float32 else len(found) == 1
     assert all(f"the closure's loss is {dtype}" in message and "logits.float()" in message for message in found)
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_a_model_put_back_into_training_mode_is_refused_at_any_step(engine: str) -> None:
+    model = nn.Sequential(network(), nn.Dropout(0.5)).eval()
+    optimizer = MeZO(model.named_parameters(), lr=0.1, engine=engine)
+    optimizer.step(lambda: loss_of(model))
+    optimizer.finalize()
+    weights = copy.deepcopy(model.state_dict())
+    model.train()
+    with pytest.raises(OptimizerError, match=r"uses dropout with p=0\.5.*call model\.eval\(\)"):
+        optimizer.step(lambda: loss_of(model))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name])
+
+
+def test_an_engine_that_gave_way_leaves_weights_where_the_optimizer_means_them_to_be() -> None:
+    model = network()
+    view, weights = [model.state_dict()["0.weight"]], copy.deepcopy(model.state_dict())
+    optimizer = MeZO(model.named_parameters(), lr=0.0, eps=0.5)
+    optimizer.step(lambda: functional.cross_entropy(model[2](torch.tanh(INPUTS @ view[0].t())), LABELS))
+    assert optimizer.engine.instead == "fused"
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name])

@@ -286,6 +286,8 @@ class ZerothOrder(Optimizer):
         self.shared["steps"] += 1
         if self.observer is not None:
             self.observer.stepped()
+        if self._engine is not None and self._engine.instead is not None:
+            self.finalize()  # Whoever did not ask for an engine that leaves weights displaced does not get them so.
         return loss
 
     def state_dict(self) -> dict[str, Any]:

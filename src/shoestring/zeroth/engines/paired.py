@@ -96,8 +96,6 @@ class PairedEngine(Engine):
         """Move the weights, now, or with `defer` on the way through the next evaluation."""
         if self._instead is not None:
             self._instead.apply(update)
-            if not self._defer:
-                self._instead.finalize()  # Whoever did not ask for weights that lag behind does not get them.
         elif self._defer:
             self.finalize()
             self.weigh(update)
