@@ -227,3 +227,38 @@ def test_an_engine_that_gave_way_leaves_weights_where_the_optimizer_means_them_t
     assert optimizer.engine.instead == "fused"
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, weights[name])
+
+
+@pytest.mark.parametrize("then", ["step", "finalize", "load"])
+def test_weights_changed_while_they_stand_displaced_are_refused_and_left_as_they_are(then: str) -> None:
+    model = network()
+    weights = copy.deepcopy(model.state_dict())
+    optimizer = MeZO(model.named_parameters(), lr=0.0, eps=0.1, engine="fused")
+    state = copy.deepcopy(optimizer.state_dict())
+    optimizer.step(lambda: loss_of(model))
+    model[0].load_state_dict({"weight": weights["0.weight"], "bias": weights["0.bias"]})
+    acts = {
+        "step": lambda: optimizer.step(lambda: loss_of(model)),
+        "finalize": optimizer.finalize,
+        "load": lambda: optimizer.load_state_dict(state),
+    }
+    with pytest.raises(OptimizerError, match=r"0\.weight, 0\.bias changed while.*call optimizer\.finalize\(\) before"):
+        acts[then]()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name])
+    optimizer.step(lambda: loss_of(model))
+    optimizer.finalize()
+
+
+def test_a_closure_that_writes_weights_and_fails_shows_its_own_error() -> None:
+    theta, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    optimizer = MeZO([theta, other], lr=0.0, engine="fused")
+
+    def closure() -> Tensor:
+        theta.mul_(1.0)
+        raise RuntimeError("out of paper")
+
+    with pytest.raises(RuntimeError, match="out of paper"):
+        optimizer.step(closure)
+    torch.testing.assert_close(theta.data, torch.ones(3))
+    torch.testing.assert_close(other.data, torch.ones(2))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shoestring.errors import OptimizerError
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.guards import listed
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
@@ -31,9 +34,10 @@ class FusedEngine(Engine):
         theta' = keep (theta + a z)  -  keep a z  +  sum of moves  +  a' z'
 
     It needs nothing of the model, reads every weight from its own tensor, and costs no memory. Between steps the
-    weights stand at the last point: until `finalize()` a forward pass sees them displaced, and loading other weights
-    would be undone in part. Whatever fails inside the closure, and a loss that is not finite, puts them back at once.
-    In half precision moving to and fro rounds: weights drift, though updates are not lost.
+    weights stand at the last point: until `finalize()` a forward pass sees them displaced, and whoever loads other
+    weights is told so at the next move, which leaves those alone. Whatever fails inside the closure, and a loss that is
+    not finite, puts them back at once. In half precision moving to and fro rounds: weights drift, though updates are
+    not lost.
 
     Where an update is no sum over the same directions, or the directions must see unperturbed weights (`prepare`),
     the three moves follow each other, tensor by tensor.
@@ -41,6 +45,7 @@ class FusedEngine(Engine):
 
     _place: Place | None = None
     _update: Update | None = None
+    _versions: Sequence[int] = ()
 
     def losses(self, closure: Closure, points: Points) -> list[float]:
         """Return the loss at each point; the weights stay at the last one until the next move or `finalize`."""
@@ -52,7 +57,10 @@ class FusedEngine(Engine):
             for row in points.coefficients:
                 terms = tuple((seed, number) for seed, number in zip(points.seeds, row, strict=True) if number)
                 self._move(Place(points.directions, terms))
-                found.append(self.evaluate(closure, points))
+                try:
+                    found.append(self.evaluate(closure, points))
+                finally:
+                    self._versions = self._now()  # What a forward pass itself writes is none of our business.
         except BaseException:
             self.finalize()
             raise
@@ -76,9 +84,28 @@ class FusedEngine(Engine):
 
     def _move(self, there: Place | None) -> None:
         here, update = self._place, self._update
+        changed = self._changed() if here is not None and here.terms else []
+        if changed:
+            there = None
         for tensor in self.tensors:
-            move_tensor(tensor, here, update, there)
+            if tensor not in changed:
+                move_tensor(tensor, here, update, there)
         self._place, self._update = there, None
+        self._versions = self._now()
+        if changed:
+            raise OptimizerError(
+                f"{listed([tensor.name for tensor in changed])} changed while the weights stood displaced, between two "
+                "steps of the fused engine; they are left as they are, without its last update: call "
+                "optimizer.finalize() before loading or changing weights"
+            )
+
+    def _changed(self) -> list[Trained]:
+        """Return the tensors that others have written into; the engine itself writes past their counters."""
+        found = zip(self.tensors, self._versions, self._now(), strict=True)
+        return [tensor for tensor, before, now in found if before != now]
+
+    def _now(self) -> list[int]:
+        return [tensor.param._version for tensor in self.tensors]
 
 
 def move_tensor(tensor: Trained, here: Place | None, update: Update | None, there: Place | None) -> None:
