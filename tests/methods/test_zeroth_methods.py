@@ -6,6 +6,7 @@ import inspect
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 import tiny
 from shoestring.methods.base import METHODS
@@ -15,7 +16,7 @@ from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.smoothing import SCHEDULES
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
-COMMON = {"engine", "rounding", "nonfinite"}
+COMMON = {"engine", "max_rows", "rounding", "nonfinite"}
 # Settings that a run gives in another form: here an optimizer takes tensors.
 OTHERWISE = {"static-mask": ({"masks"}, {"share", "choose"})}
 
@@ -67,3 +68,10 @@ def test_a_static_mask_can_be_of_the_largest_weights() -> None:
 
 def test_the_names_of_smoothings_are_those_the_optimizer_knows() -> None:
     assert set(get_args(ScheduleName)) == set(SCHEDULES)
+
+
+def test_the_rows_of_a_forward_pass_can_be_bounded() -> None:
+    optimizer = METHODS.get("mezo")(max_rows=8).optimizer(tiny.build_model("roberta", "masked"), 3)
+    assert optimizer.engine_name == {"kind": "paired", "max_rows": 8}
+    with pytest.raises(ValidationError, match=r"max_rows is of engine=\"paired\"; engine='fused' evaluates the batch"):
+        METHODS.get("mezo")(max_rows=8, engine="fused")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from shoestring.methods.training import TrainingMethod
 from shoestring.training.settings import TrainSettings
@@ -35,6 +35,8 @@ class ZerothMethod(TrainingMethod):
 
     engine: Literal["paired", "fused", "replay"] = "paired"
     """How the loss is evaluated around the weights: without moving them (`paired`), or in place, as in the papers."""
+    max_rows: PositiveInt | None = None
+    """Rows of one forward pass, at most, with `paired`; batches are repeated for several points, and cut to this."""
     rounding: Literal["auto", "nearest", "stochastic", "residual"] = "auto"
     """How updates reach half-precision weights: to the nearest loses small ones, so `auto` is stochastic there."""
     nonfinite: Literal["raise", "skip"] = "raise"
@@ -57,7 +59,15 @@ class ZerothMethod(TrainingMethod):
     def own(self, model: Module, seed: int) -> dict[str, Any]:
         """Return the optimizer's settings: every key that is not one of training in general."""
         names = [name for name in type(self).model_fields if name not in TrainSettings.model_fields and name != "kind"]
-        return {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names}
+        rows = settings.pop("max_rows")
+        return settings if rows is None else {**settings, "engine": {"kind": self.engine, "max_rows": rows}}
+
+    @model_validator(mode="after")
+    def _rows_are_of_the_paired_engine(self) -> Self:
+        if self.max_rows is not None and self.engine != "paired":
+            raise ValueError(f'max_rows is of engine="paired"; engine={self.engine!r} evaluates the batch as it is')
+        return self
 
 
 class Perturbing(ZerothMethod):

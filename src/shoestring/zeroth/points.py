@@ -21,6 +21,16 @@ class Points:
     seeds: tuple[int, ...]
     coefficients: tuple[tuple[float, ...], ...]
 
+    def groups(self, most: int) -> list[Points]:
+        """Return the points in order, in groups of at most `most`, each with the directions that it needs."""
+        rows = self.coefficients
+        return [self._with(rows[start : start + most]) for start in range(0, len(rows), most)]
+
+    def _with(self, rows: tuple[tuple[float, ...], ...]) -> Points:
+        used = [place for place in range(len(self.seeds)) if any(row[place] for row in rows)]
+        chosen = tuple(tuple(row[place] for place in used) for row in rows)
+        return Points(self.directions, tuple(self.seeds[place] for place in used), chosen)
+
 
 def both_ends(directions: Directions, seed: int, eps: float) -> Points:
     """Return theta + eps z and theta - eps z."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import tiny_forwards
 from shoestring.errors import OptimizerError, UnknownNameError
-from shoestring.zeroth import MeZO
+from shoestring.zeroth import FZOO, MeZO
 from shoestring.zeroth.closures import PerExample
 from shoestring.zeroth.directions.lowrank import LowRank
 from shoestring.zeroth.engines.paired import PairedEngine
@@ -178,6 +178,31 @@ def test_no_forward_pass_has_more_rows_than_are_allowed(rows: int, closure: str)
     assert optimizer.last_projected_grads[0] == pytest.approx(trained(forward, "replay", steps=1, seed=0)[0][0])
 
 
+@pytest.mark.parametrize(("lanes", "rows"), [(1, {3}), (2, {3, 6}), (3, {9}), (9, {27})])
+def test_many_points_take_as_many_passes_as_lanes_ask_for(lanes: int, rows: set[int]) -> None:
+    """Eight directions, one end each, and the weights themselves: nine points on a batch of three."""
+    forward = tiny_forwards.forward("opt")
+    seen, found = [], {}
+    for engine in ("replay", {"kind": "paired", "lanes": lanes}):
+        optimizer = FZOO(forward.model.named_parameters(), lr=0.0, engine=engine, seed=2)
+        closure = forward.closure("per example")
+        assert isinstance(closure, PerExample)
+
+        def losses(batch: dict[str, Tensor], closure: PerExample = closure) -> Tensor:
+            seen.append(len(next(iter(batch.values()))))
+            return closure.losses(batch)
+
+        watched = PerExample(losses, closure.micro_batches)
+        optimizer.step(watched)
+        seen.clear()
+        optimizer.step(watched)
+        found[str(engine)] = optimizer.last_answers
+    assert set(seen) == rows
+    assert sum(seen) == 9 * 3
+    one, other = found.values()
+    assert one == pytest.approx(other, abs=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_two_thousand_evaluations_leave_every_bit_of_the_weights(dtype: torch.dtype) -> None:
     stream = torch.Generator().manual_seed(0)
@@ -297,6 +322,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "no kind": ({"max_rows": 3}, OptimizerError, "engine={'max_rows': 3} has no kind"),
     "option": ({"kind": "paired", "rows": 3}, UnknownNameError, "unknown option of engine 'paired' 'rows'; did you"),
     "no options": ({"kind": "fused", "tile": 3}, UnknownNameError, "unknown option of engine 'fused' 'tile'"),
+    "lanes": ({"kind": "paired", "lanes": 0}, OptimizerError, "lanes=0; it must be at least 1"),
     "max_rows": ({"kind": "paired", "max_rows": 0}, OptimizerError, "max_rows=0; it must be at least 1"),
     "tile": ({"kind": "paired", "tile": 0}, OptimizerError, "tile=0; it must be at least 1"),
 }

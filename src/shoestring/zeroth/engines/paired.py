@@ -43,10 +43,11 @@ class PairedEngine(Engine):
     substitute (a view made before, compiled code) is evaluated by the fused engine, with one warning that names it.
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
-    activations of P times the rows, which `max_rows` bounds.
+    activations of P times the rows. `lanes` bounds P: further points take further passes; `max_rows` bounds the rows.
 
     Args:
         tensors: those that are trained.
+        lanes: points evaluated in one forward pass, at most.
         max_rows: rows of a forward pass, at most; micro-batches are cut, their losses averaged exactly. None: no bound.
         tile: elements of large weights that are made at once.
         small: tensors of up to so many elements are made whole, once an evaluation.
@@ -60,18 +61,20 @@ class PairedEngine(Engine):
         self,
         tensors: Sequence[Trained],
         *,
+        lanes: int = 3,
         max_rows: int | None = None,
         tile: int = 1 << 20,
         small: int = 1 << 16,
         defer: bool = False,
     ) -> None:
         super().__init__(tensors)
-        for name, number in {"max_rows": 1 if max_rows is None else max_rows, "tile": tile, "small": small}.items():
+        numbers = {"lanes": lanes, "max_rows": 1 if max_rows is None else max_rows, "tile": tile, "small": small}
+        for name, number in numbers.items():
             least = int(name != "small")
             if number < least:
                 raise OptimizerError(f"engine paired: {name}={number}; it must be at least {least}")
         self.scratch = Scratch()
-        self._max_rows, self._tile, self._small, self._defer = max_rows, tile, small, defer
+        self._lanes, self._max_rows, self._tile, self._small, self._defer = lanes, max_rows, tile, small, defer
         self._deferred: Deferred | None = None
         self.repeats: bool | None = None
         self._instead: FusedEngine | None = None
@@ -112,7 +115,12 @@ class PairedEngine(Engine):
             self._deferred = None
 
     def _losses(self, closure: Closure, points: Points) -> list[float]:
-        if not isinstance(closure, PerExample) or len(points.coefficients) < 2 or self.repeats is False:
+        if not isinstance(closure, PerExample):
+            return self._apart(closure, points)
+        return [loss for group in points.groups(self._lanes) for loss in self._group(closure, group)]
+
+    def _group(self, closure: PerExample, points: Points) -> list[float]:
+        if len(points.coefficients) < 2 or self.repeats is False:
             return self._apart(closure, points)
         if self.repeats is None:
             found = self._compare(closure, points)
@@ -185,11 +193,10 @@ class PairedEngine(Engine):
     def _apart(self, closure: Closure, points: Points) -> list[float]:
         if isinstance(closure, PerExample) and self._max_rows is not None:
             closure = partial(closure.mean, self._max_rows)
-        return [self._at(closure, points, row) for row in points.coefficients]
+        return [self._at(closure, points, point) for point in points.groups(1)]
 
-    def _at(self, closure: Closure, points: Points, row: Sequence[float]) -> float:
+    def _at(self, closure: Closure, points: Points, point: Points) -> float:
         """Return the loss at one of the points."""
-        point = _one(points, row)
         if not point.seeds:
             self.finalize()
             return self.evaluate(closure, points)
@@ -237,9 +244,3 @@ class PairedEngine(Engine):
 
 # Not as a decorator: type checkers would take the class for any engine's.
 ENGINES.register("paired")(PairedEngine)
-
-
-def _one(points: Points, row: Sequence[float]) -> Points:
-    """Return one of the points, with the directions that it needs."""
-    kept = [(seed, number) for seed, number in zip(points.seeds, row, strict=True) if number]
-    return Points(points.directions, tuple(seed for seed, _ in kept), (tuple(number for _, number in kept),))
