@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import tiny_forwards
 from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
 from shoestring.zeroth import FZOO, MEAZO, HiZOO, MeZO, SparseMeZO, VarianceModifiedMeZO
 from shoestring.zeroth.closures import PerExample
@@ -262,3 +263,30 @@ def test_a_closure_that_writes_weights_and_fails_shows_its_own_error() -> None:
         optimizer.step(closure)
     torch.testing.assert_close(theta.data, torch.ones(3))
     torch.testing.assert_close(other.data, torch.ones(2))
+
+
+@pytest.mark.parametrize("closure", ["plain", "per example"])
+@pytest.mark.parametrize("engine", ["paired", "fused", "replay"])
+def test_an_adapter_that_is_merged_later_is_found_out_by_its_equal_losses(engine: str, closure: str) -> None:
+    forward = tiny_forwards.forward("llama", "lora")
+    model: Any = forward.model
+    optimizer = MeZO(model.named_parameters(), lr=0.0, engine=engine)
+    optimizer.step(forward.closure(closure))
+    model.merge_adapter()
+    optimizer.step(forward.closure(closure))
+    with pytest.raises(OptimizerError, match="a merged LoRA adapter"):
+        optimizer.step(forward.closure(closure))
+
+
+@pytest.mark.parametrize(("name", "value"), [("directions", "rademacher"), ("rounding", "nearest")])
+def test_a_state_of_other_directions_or_rounding_is_refused(name: str, value: str) -> None:
+    theta = nn.Parameter(torch.ones(3))
+    saved = MeZO([theta], **{name: value}).state_dict()
+    usual = "gaussian" if name == "directions" else "auto"
+    message = (
+        f"the state was saved with {name}='{value}', and this optimizer has {name}='{usual}': make it with the same"
+    )
+    optimizer = MeZO([theta], seed=5)
+    with pytest.raises(OptimizerError, match=message):
+        optimizer.load_state_dict(saved)
+    assert optimizer.shared["seed"] == 5

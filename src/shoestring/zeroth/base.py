@@ -115,6 +115,7 @@ class ZerothOrder(Optimizer):
     _closure: Closure | None = None
     _engine: Engine | None = None
     _trained: Sequence[bool] = ()
+    _ties: int = 0
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Let the constructor note what it is given."""
@@ -127,7 +128,10 @@ class ZerothOrder(Optimizer):
         unknown = next((name for name in common if name not in _DEFAULTS), None)
         if unknown is not None:
             raise UnknownNameError(f"{type(self).__name__} setting", unknown, ["lr", *own, *_DEFAULTS])
-        own = {"seed": settings["seed"], "steps": 0, "skipped": 0, **own}
+        directions = settings["directions"]
+        family = directions if isinstance(directions, str) else type(directions).__name__
+        kept = {"directions": family, "rounding": settings["rounding"]}
+        own = {"seed": settings["seed"], "steps": 0, "skipped": 0, **kept, **own}
         for name, value in {"lr": lr, "weight_decay": settings["weight_decay"]}.items():
             check(type(self).__name__, name, value)
         check_choice(type(self).__name__, "rounding", settings["rounding"], get_args(Rounding))
@@ -136,7 +140,6 @@ class ZerothOrder(Optimizer):
             raise OptimizerError(f"{type(self).__name__}: seed={settings['seed']!r}; it must be a whole number")
         if "eps" in own:
             check(type(self).__name__, "eps", own["eps"], positive=True)
-        directions = settings["directions"]
         if not isinstance(directions, (str, Directions)):
             raise OptimizerError(f"{type(self).__name__}: directions={directions!r}; give a name or Directions")
         self.directions: Directions = DIRECTIONS.get(directions)() if isinstance(directions, str) else directions
@@ -206,11 +209,18 @@ class ZerothOrder(Optimizer):
             float32 beside half-precision weights. Here it keeps its dtype, and moves to the parameter's device.
 
         Raises:
-            OptimizerError: if it is another optimizer's.
+            OptimizerError: if it is another optimizer's, or of one with other directions or rounding.
         """
         missing = ", ".join(sorted(name for name in self._own if name not in state_dict["param_groups"][0]))
         if missing:
             raise OptimizerError(f"{type(self).__name__}: the state has no {missing}: it is another optimizer's")
+        for name in ("directions", "rounding"):
+            saved, here = state_dict["param_groups"][0][name], self.shared[name]
+            if saved != here:
+                raise OptimizerError(
+                    f"{type(self).__name__}: the state was saved with {name}={saved!r}, and this optimizer has "
+                    f"{name}={here!r}: make it with the same to go on"
+                )
         self._settle()
         super().load_state_dict(state_dict)
         self._estimate = None
@@ -237,7 +247,12 @@ class ZerothOrder(Optimizer):
 
         def evaluate(points: Points) -> list[float]:
             self.last_passes += len(points.coefficients)
-            return self.finite(self.engine.losses(closure, points))
+            losses = self.engine.losses(closure, points)
+            if len(losses) > 1 and len(set(losses)) == 1:
+                self._ties += 1
+                if self._ties.bit_count() == 1:  # Now and then: losses in steps, such as accuracy, are often equal.
+                    self.engine.doubt()
+            return self.finite(losses)
 
         self._closure = closure
         try:

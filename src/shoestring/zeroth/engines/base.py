@@ -51,6 +51,10 @@ class Engine(ABC):
     def finalize(self) -> None:  # noqa: B027 - most put nothing off
         """Do what was put off, so that the weights are what the optimizer means them to be. Nothing, here."""
 
+    def doubt(self) -> None:
+        """Watch the next forward pass as if it were the first: equal losses at unlike points may be unread weights."""
+        self._watching = True
+
     def evaluate(self, closure: Closure, points: Points) -> float:
         """Return the loss where the weights are; the first forward pass is watched, and none may be random.
 

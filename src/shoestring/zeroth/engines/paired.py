@@ -106,6 +106,14 @@ class PairedEngine(Engine):
         else:
             super().apply(update)
 
+    def doubt(self) -> None:
+        """Watch, audit and compare once more in the next evaluation."""
+        super().doubt()
+        self._audited = False
+        self.repeats = None if self.repeats else self.repeats
+        if self._instead is not None:
+            self._instead.doubt()
+
     def finalize(self) -> None:
         """Apply what was put off."""
         if self._instead is not None:
