@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,7 +14,7 @@ from shoestring.bench import timing, zeroth
 from shoestring.bench.contestants import Contestant, OurStep, contestants, takes_directions
 from shoestring.bench.goals import kernel_goals, step_goals
 from shoestring.bench.matrix import matrix_seconds
-from shoestring.bench.peaks import peak_alone, peaks_apart
+from shoestring.bench.peaks import peak_of
 from shoestring.bench.settings import BenchSettings, KernelRow, Report, StepRow, Workload
 from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import lap, timed
@@ -297,33 +298,16 @@ def test_time_in_matrix_products_is_told_from_the_rest() -> None:
     assert matrix_seconds(add, CPU) == 0
 
 
-def test_where_a_peak_cannot_be_reset_each_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_a_peak_is_what_torch_holds_at_once_to_the_byte() -> None:
+    def work() -> None:
+        first = torch.ones(1000)
+        del first
+        second = torch.ones(3000), torch.ones(500)
+        del second
 
-    def apart(who: list[Contestant], shape: str, dtype: str, workload: Workload, cores: int) -> list[tuple[int, str]]:
-        assert (shape, dtype, workload, cores) == ("tiny", "float32", SMALL, 1)
-        asked.append(len(who))
-        return [(1000 * place, "ru_maxrss") for place in range(len(who))]
-
-    monkeypatch.setattr(zeroth, "resets", lambda device: False)
-    monkeypatch.setattr(zeroth, "peaks_apart", apart)
-    few = {"models": ("tiny",), "rounds": 1, "closures": ("plain",), "directions": ("gaussian",)}
-    found = bench_zeroth(SETTINGS.model_copy(update=few))
-    assert asked == [3]
-    assert [row.peak for row in found.steps] == [0, 1000, 2000]
-
-
-def test_a_peak_measured_alone_builds_its_own_model() -> None:
-    found, how = peak_alone(Contestant("reference"), "tiny", "float32", SMALL, 1)
-    assert found >= 0
-    assert how
-
-
-@pytest.mark.slow
-def test_peaks_are_measured_in_processes_of_their_own() -> None:
-    found = peaks_apart([Contestant("floor"), Contestant("reference")], "tiny", "float32", SMALL, 1)
-    assert len(found) == 2
-    assert all(bytes_ >= 0 for bytes_, _ in found)
+    assert peak_of(work) == 3500 * 4
+    assert peak_of(lambda: None) == 0
+    assert "KINETO_LOG_LEVEL" not in os.environ
 
 
 @pytest.mark.gpu

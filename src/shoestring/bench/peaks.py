@@ -1,58 +1,68 @@
-"""Peaks of memory, each measured afresh."""
+"""Peaks of memory: bytes that torch holds, to the last one, whatever the C library keeps of what was freed."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from shoestring.bench.contestants import Contestant
-from shoestring.bench.settings import Workload
-from shoestring.bench.shapes import shape_named
-from shoestring.bench.timing import threads
-from shoestring.bench.work import Work, prepare
+from shoestring.bench.work import Work
 from shoestring.memory import PeakMemory
 
 _STEPS = 2  # the second holds what the first left behind: state, and what was put off
-RESETS = ("VmHWM", "torch.cuda.max_memory_allocated")
+_QUIET = "KINETO_LOG_LEVEL"
 
 
-def peak(who: Contestant, work: Work) -> tuple[int, str]:
-    """Return the peak bytes of a contestant's steps above what was held before it started, and how it was measured.
+def peak(who: Contestant, work: Work) -> int:
+    """Return the peak bytes of a contestant's steps above what was held before it started, its own state included."""
+    if work.model.device.type != "cpu":
+        memory = PeakMemory(work.model.device)
+        with memory.lap("steps"):
+            _run(who, work)
+        return memory.bytes["steps"]
+    return peak_of(lambda: _run(who, work))
 
-    The optimizer's own state counts; the caller has made a step before, so that compiling kernels does not.
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Return the most bytes that torch's allocator for the CPU held at once during a call, above those held before.
+
+    The resident set of the process would not do: it holds what was freed too, several times a step's own peak.
     """
-    memory = PeakMemory(work.model.device)
-    with memory.lap("steps"):
-        racer = who.start(work)
-        for _ in range(_STEPS):
-            racer.step()
-        racer.finish()
-    return memory.bytes["steps"], memory.how
+    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as made:
+        call()
+    results: Any = made.profiler.kineto_results if made.profiler is not None else None
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
 
 
-def peak_alone(who: Contestant, shape: str, dtype: str, workload: Workload, cores: int) -> tuple[int, str]:
-    """Return `peak` on the CPU with a model of its own; for a process in which nothing has been measured yet."""
-    with threads(cores):
-        return peak(who, prepare(shape_named(shape), dtype, workload, torch.device("cpu")))
+def measured_by(device: torch.device) -> str:
+    """Return how peaks are measured on a device."""
+    return "torch's allocations" if device.type == "cpu" else PeakMemory(device).how
 
 
-def peaks_apart(
-    who: Sequence[Contestant], shape: str, dtype: str, workload: Workload, cores: int
-) -> list[tuple[int, str]]:
-    """Return the peaks of contestants, each in a process of its own: where a process's peak cannot be reset.
-
-    There the highest resident set ever is all that is known, kernels' compilation and building the model included.
-    """
-    found = []
-    for one in who:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found.append(pool.submit(peak_alone, one, shape, dtype, workload, cores).result())
-    return found
+def _run(who: Contestant, work: Work) -> None:
+    racer = who.start(work)
+    for _ in range(_STEPS):
+        racer.step()
+    racer.finish()
 
 
-def resets(device: torch.device) -> bool:
-    """Return whether a process can forget its peak, so that one can serve all measurements."""
-    return PeakMemory(device).how in RESETS
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the profiler from writing that it starts and stops, which it does past Python's own streams."""
+    before = os.environ.get(_QUIET)
+    os.environ.setdefault(_QUIET, "99")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_QUIET]

@@ -17,13 +17,12 @@ from shoestring.bench.goals import kernel_goals, step_goals
 from shoestring.bench.heard import Heard, listening
 from shoestring.bench.kernels import laps, measure_kernels
 from shoestring.bench.matrix import matrix_seconds
-from shoestring.bench.peaks import peak, peaks_apart, resets
+from shoestring.bench.peaks import measured_by, peak
 from shoestring.bench.settings import BenchSettings, Report, StepRow, Timed
 from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import race, threads
 from shoestring.bench.work import Work, check, prepare
 from shoestring.errors import ModelError, ShoestringError
-from shoestring.memory import PeakMemory
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.environment import environment
 from shoestring.zeroth.base import OPTIMIZERS
@@ -46,7 +45,7 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
     steps, kernels = [], []
     noise_for(torch.empty(0, device=device))  # Now: what it logs belongs to no contestant.
     with threads(settings.threads):
-        who, how = list(contestants(settings)), PeakMemory(device).how
+        who, how = list(contestants(settings)), measured_by(device)
         for name in settings.models:
             for dtype in settings.dtypes:
                 with listening() as heard, progress.bar(f"{name} {dtype}", (2 + settings.rounds) * len(who)) as bar:
@@ -146,15 +145,11 @@ class _Match:
         return racer.forwards - before
 
     def _peaks(self, racing: Sequence[Contestant]) -> list[int]:
-        if resets(self.work.model.device):
-            found = []
-            for one in racing:
-                found.append(peak(one, self.work))
-                self.bar.advance()
-        else:
-            found = peaks_apart(racing, self.work.shape.name, self.dtype, self.settings.workload, self.settings.threads)
-            self.bar.advance(len(racing))
-        return [bytes_ for bytes_, _ in found]
+        found = []
+        for one in racing:
+            found.append(peak(one, self.work))
+            self.bar.advance()
+        return found
 
     def _outside_matrix(self, one: Contestant, time_: Timed) -> float | None:
         if self.work.model.device.type != "cuda":
