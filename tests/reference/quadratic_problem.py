@@ -46,4 +46,6 @@ class Problem:
 
 def assert_close(ours: Problem, twin: Problem, error: float) -> None:
     for (name, one), other in zip(ours.params.items(), twin.params.values(), strict=True):
-        torch.testing.assert_close(one.data, other.data, rtol=0, atol=error, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            one.data, other.data, rtol=0, atol=error, msg=lambda text, name=name: f"{name}: {text}"
+        )

@@ -133,7 +133,11 @@ def test_a_half_written_checkpoint_is_removed_and_the_one_before_taken(tmp_path:
     fitted, weights, _ = fit(subject_of(Full()), tmp_path / "parts", settings)
     assert fitted.resumed_from == 4
     assert tiny.equal(weights, wanted)
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["checkpoint-20", "trained.json", "trajectory.bin"]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
+        "checkpoint-20",
+        "trained.json",
+        "trajectory.bin",
+    ]
 
 
 def test_a_folder_that_was_moved_in_between_still_gives_its_best_checkpoint(
