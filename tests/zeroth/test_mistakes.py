@@ -15,7 +15,7 @@ from torch.nn import functional
 import tiny_forwards
 from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
 from shoestring.zeroth import FZOO, MEAZO, HiZOO, MeZO, SparseMeZO, VarianceModifiedMeZO
-from shoestring.zeroth.closures import PerExample
+from shoestring.zeroth.closures import PerExample, warn_of_coarse_loss
 from shoestring.zeroth.engines.base import ENGINES
 from shoestring.zeroth.trajectory import Recorder
 
@@ -196,6 +196,7 @@ def test_a_tensor_without_elements_has_no_small_weights() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_loss_in_half_precision_is_warned_of_once(dtype: torch.dtype, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_coarse_loss.cache_clear()  # Once in a process, in which other tests may have had such a loss.
     theta = nn.Parameter(torch.ones(4))
     optimizer = MeZO([theta])
     with caplog.at_level(logging.WARNING):
