@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from shoestring.registry import Registry
 from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Term
-from shoestring.zeroth.noise.plain import wide
+from shoestring.zeroth.noise.plain import CHUNK, make_points, summed
 from shoestring.zeroth.tensors import Trained
-
-_CHUNK = 1 << 18
 
 
 class Directions(ABC):
@@ -53,13 +50,13 @@ class Directions(ABC):
         rounding: int | None = None,
     ) -> None:
         """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place; `weight` [n] from `start`."""
-        for begin in range(0, len(weight), _CHUNK):
-            part = weight[begin : begin + _CHUNK]
-            total = part.to(wide(part.dtype)) * keep
-            z = torch.empty(len(part), device=part.device)
-            for seed, coefficient in terms:
-                self.fill(z, tensor, seed, start + begin)
-                total += z.to(total.dtype) * coefficient
+
+        def fill(z: Tensor, seed: int, start: int) -> None:
+            self.fill(z, tensor, seed, start)
+
+        for begin in range(0, len(weight), CHUNK):
+            part = weight[begin : begin + CHUNK]
+            total = summed(fill, part, terms, start + begin, keep)
             noise_for(part).write(part, total, tensor.key, start + begin, rounding)
 
     def points(
@@ -72,17 +69,7 @@ class Directions(ABC):
         start: int = 0,
     ) -> None:
         """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
-        for begin in range(0, len(weight), _CHUNK):
-            part = weight[begin : begin + _CHUNK]
-            sums = [part.to(wide(part.dtype)) for _ in coefficients]
-            z = torch.empty(len(part), device=part.device)
-            for place, seed in enumerate(seeds):
-                self.fill(z, tensor, seed, start + begin)
-                for point, row in enumerate(coefficients):
-                    if row[place]:
-                        sums[point] = sums[point] + z.to(sums[point].dtype) * row[place]
-            for point, total in enumerate(sums):
-                outs[point, begin : begin + len(part)] = total.to(outs.dtype)
+        make_points(lambda z, seed, at: self.fill(z, tensor, seed, at), outs, weight, seeds, coefficients, start)
 
     def rows(
         self,

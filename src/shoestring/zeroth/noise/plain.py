@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,9 @@ from torch import Tensor
 from shoestring.zeroth.noise import philox
 from shoestring.zeroth.noise.base import Noise, Source, Term
 
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
+Fill = Callable[[Tensor, int, int], None]
+"""Writes z(seed) from an element on to a tensor [n], float32: called with the tensor, the seed and the element."""
 _MASK_32 = (1 << 32) - 1
 
 
@@ -24,8 +26,8 @@ class PlainNoise(Noise):
     def fill(self, out: Tensor, source: Source, seed: int, start: int = 0) -> None:
         """Write z[start : start + n] to `out` [n], float32."""
         make = _gaussian if source.distribution == "gaussian" else _rademacher
-        for begin in range(0, len(out), _CHUNK):
-            part = out[begin : begin + _CHUNK]
+        for begin in range(0, len(out), CHUNK):
+            part = out[begin : begin + CHUNK]
             part.copy_(make(seed, source.key, start + begin, len(part), out.device))
 
     def add(
@@ -38,15 +40,13 @@ class PlainNoise(Noise):
         rounding: int | None = None,
     ) -> None:
         """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
-        for begin in range(0, len(weight), _CHUNK):
-            part = weight[begin : begin + _CHUNK]
-            total = part.to(wide(part.dtype)) * rounded(keep, part.dtype)
-            z = torch.empty(len(part), device=part.device)
-            for seed, coefficient in terms:
-                if factor := rounded(coefficient, part.dtype):
-                    self.fill(z, source, seed, start + begin)
-                    total = total + z.to(total.dtype) * factor
-            write(part, total, source.key, start + begin, rounding)
+
+        def fill(z: Tensor, seed: int, start: int) -> None:
+            self.fill(z, source, seed, start)
+
+        for begin in range(0, len(weight), CHUNK):
+            part = weight[begin : begin + CHUNK]
+            write(part, summed(fill, part, terms, start + begin, keep), source.key, start + begin, rounding)
 
     def points(
         self,
@@ -58,17 +58,7 @@ class PlainNoise(Noise):
         start: int = 0,
     ) -> None:
         """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
-        for begin in range(0, len(weight), _CHUNK):
-            part = weight[begin : begin + _CHUNK]
-            sums = [part.to(wide(part.dtype)) for _ in coefficients]
-            z = torch.empty(len(part), device=part.device)
-            for place, seed in enumerate(seeds):
-                self.fill(z, source, seed, start + begin)
-                for point, row in enumerate(coefficients):
-                    if factor := rounded(row[place], part.dtype):
-                        sums[point] = sums[point] + z.to(sums[point].dtype) * factor
-            for point, total in enumerate(sums):
-                outs[point, begin : begin + len(part)] = total.to(outs.dtype)
+        make_points(lambda z, seed, at: self.fill(z, source, seed, at), outs, weight, seeds, coefficients, start)
 
     def rows(
         self,
@@ -87,6 +77,39 @@ class PlainNoise(Noise):
     def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
         """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
         write(weight, total, key, start, rounding)
+
+
+def summed(fill: Fill, weight: Tensor, terms: Sequence[Term], start: int, keep: float = 1.0) -> Tensor:
+    """Return keep * weight + sum over terms of coefficient * z(seed) [n], unrounded; `weight` [n] from `start`."""
+    total = weight.to(wide(weight.dtype)) * rounded(keep, weight.dtype)
+    z = torch.empty(len(weight), device=weight.device)
+    for seed, coefficient in terms:
+        if factor := rounded(coefficient, weight.dtype):
+            fill(z, seed, start)
+            total = total + z.to(total.dtype) * factor
+    return total
+
+
+def make_points(
+    fill: Fill,
+    outs: Tensor,
+    weight: Tensor,
+    seeds: Sequence[int],
+    coefficients: Sequence[Sequence[float]],
+    start: int,
+) -> None:
+    """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
+    for begin in range(0, len(weight), CHUNK):
+        part = weight[begin : begin + CHUNK]
+        sums = [part.to(wide(part.dtype)) for _ in coefficients]
+        z = torch.empty(len(part), device=part.device)
+        for place, seed in enumerate(seeds):
+            fill(z, seed, start + begin)
+            for point, row in enumerate(coefficients):
+                if factor := rounded(row[place], part.dtype):
+                    sums[point] = sums[point] + z.to(sums[point].dtype) * factor
+        for point, total in enumerate(sums):
+            outs[point, begin : begin + len(part)] = total.to(outs.dtype)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
