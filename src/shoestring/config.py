@@ -37,15 +37,46 @@ S = TypeVar("S", bound=Settings)
 Table = dict[str, Any]
 
 
-def canonical_json(settings: Settings, *, exclude: Mapping[str, Any] | None = None) -> str:
+def canonical_json(settings: Settings) -> str:
     """Return the one JSON text of `settings`: every key present, keys sorted, no spaces."""
-    dump = settings.model_dump(mode="json", exclude=dict(exclude or {}))
-    return json.dumps(dump, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _json(settings.model_dump(mode="json"))
 
 
-def digest(settings: Settings, *, exclude: Mapping[str, Any] | None = None) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(settings, exclude=exclude).encode()).hexdigest()[:16]
+def essentials(settings: Settings) -> Table:
+    """Return what was chosen, as plain JSON values: every setting that is not at its default, and every `kind`.
+
+    Of settings whose order means something (a dict of settings, such as the templates of a task), the order is kept, as
+    a list of pairs. A setting that a later version adds changes nothing as long as nobody uses it.
+    """
+    chosen: Table = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == "kind" or field.is_required() or value != field.get_default(call_default_factory=True):
+            chosen[name] = _plain(value)
+    return chosen
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Settings():
+            return essentials(value)
+        case dict() if any(isinstance(item, Settings) for item in value.values()):
+            return [[key, _plain(item)] for key, item in value.items()]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def digest(chosen: Any) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of plain JSON values, however their keys are ordered."""
+    return hashlib.sha256(_json(chosen).encode()).hexdigest()[:16]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def union_of(settings: Iterable[type[Settings]]) -> Any:

@@ -170,7 +170,7 @@ BAD = {
     "regression metric": ('metrics = ["pearson"]', "'pearson' is not for classification. Allowed: accuracy, f1, mcc"),
     "range of classes": ("range = {low = 0, high = 1, threshold = 0.5}", "a regression task, and only that"),
     "range in disorder": ("range = {low = 0, high = 1, threshold = 2}", "low < threshold < high does not hold"),
-    "empty template": ("[templates.t]", "has neither a masked nor a causal form"),
+    "empty template": ("[templates.t]", "has neither a masked nor a causal nor a text form"),
     "final space": ('[templates.t]\ncausal = "*sent_0*_so_"', "ends in a space"),
     "answer without word": ('[templates.t]\ncausal = "*sent_0*_so"\nanswer = " it"', "lacks {word}"),
     "word for no label": ('[templates.t]\nmasked = "*mask*"\nlabel_words = {c = "x"}', "a word for label 'c'"),

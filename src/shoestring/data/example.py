@@ -17,12 +17,16 @@ class Example:
     Attributes:
         uid: where it comes from, e.g. `train:17` (0-based row of the source split); unique within a run.
         sentences: the texts, in the order of `Task.sentences`.
-        label: label name for classification, number for regression.
+        label: label name for classification, number for regression; otherwise the first of `golds`.
+        candidates: the candidate answers, where each example brings its own (multiple choice).
+        golds: all right answers, of multiple choice and of generation.
     """
 
     uid: str
     sentences: tuple[str, ...]
     label: str | float
+    candidates: tuple[str, ...] = ()
+    golds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Splits:
             sha.update(f"[{name}]".encode())
             for example in examples:
                 sha.update("\x1f".join((example.uid, *example.sentences, str(example.label))).encode())
+                if example.golds:
+                    sha.update("\x1f".join(("", *example.candidates, "", *example.golds)).encode())
                 sha.update(b"\x1e")
         object.__setattr__(self, "digest", sha.hexdigest()[:16])
 

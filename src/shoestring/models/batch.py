@@ -17,7 +17,8 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int) -> Batch:
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [N, L]; `labels` [N] (int64 ids, or float32 values);
-        and for prompted models `position` [N], `option_ids` and `option_mask` [N, C, O].
+        and for prompted models `position` [N], `option_ids` and `option_mask` [N, C, O]. Where prompts have different
+        numbers of candidates, C is the largest, and the mask of a candidate that is not there is zero.
     """
     length = max(len(prompt.ids) for prompt in prompts)
     batch = {
@@ -28,11 +29,14 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int) -> Batch:
     }
     positions = [prompt.position for prompt in prompts if prompt.position is not None]
     if positions:
-        width = max(len(option) for prompt in prompts for option in prompt.options)
         batch["position"] = torch.tensor(positions)
-        batch["option_ids"] = torch.stack([_padded(prompt.options, width, pad_id) for prompt in prompts])
-        ones = [[(1,) * len(option) for option in prompt.options] for prompt in prompts]
-        batch["option_mask"] = torch.stack([_padded(rows, width, 0) for rows in ones])
+    if any(prompt.options for prompt in prompts):
+        width = max(len(option) for prompt in prompts for option in prompt.options)
+        count = max(len(prompt.options) for prompt in prompts)
+        rows = [[*prompt.options, *[()] * (count - len(prompt.options))] for prompt in prompts]
+        batch["option_ids"] = torch.stack([_padded(options, width, pad_id) for options in rows])
+        ones = [[(1,) * len(option) for option in options] for options in rows]
+        batch["option_mask"] = torch.stack([_padded(options, width, 0) for options in ones])
     return batch
 
 

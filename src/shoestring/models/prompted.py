@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from shoestring.data.example import Example
 from shoestring.models.batch import Batch, batches, collate
+from shoestring.models.combining import combined, inputs_of
 from shoestring.models.scoring import Scorer
 from shoestring.progress import Bar
-from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
+from shoestring.prompts.encoding import EncodedPrompt, Encoder
+from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.spec import Task
 
 if TYPE_CHECKING:
@@ -39,10 +42,11 @@ class PromptedModel:
 
     model: PreTrainedModel
     task: Task
-    encoder: PromptEncoder
+    encoder: Encoder
     scorer: Scorer
     pad_id: int
     passes: Passes = field(default_factory=Passes)
+    settings: PromptSettings = field(default_factory=PromptSettings)
 
     def encode(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
         """Return the encoded prompts of `examples`, in order."""
@@ -53,9 +57,18 @@ class PromptedModel:
         return collate(prompts, self.pad_id)
 
     def scores(self, batch: Batch) -> Tensor:
-        """Return scores [N, C] of a batch on the model's device, with gradients where they are on."""
+        """Return scores [N, C] of a batch on the model's device, with gradients where they are on.
+
+        Sums of log-probabilities become means over a candidate's tokens, unless the settings ask for sums. A candidate
+        that is not there scores -inf.
+        """
         self._count(batch)
-        return self.scorer.scores(self.model, batch)
+        sums = self.scorer.scores(self.model, batch)
+        if "option_mask" not in batch:
+            return sums
+        lengths = batch["option_mask"].sum(-1)
+        scores = sums if self.settings.sums else sums / lengths.clamp(min=1)
+        return scores.masked_fill(lengths == 0, -torch.inf)
 
     def answer_log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log p of the right answers [N] and their numbers of tokens [N]."""
@@ -67,16 +80,27 @@ class PromptedModel:
 
         Scores do not depend on `batch_size` beyond rounding.
         """
-        rows: list[Tensor | None] = [None] * len(prompts)
+        inputs = [item for prompt in prompts for item in inputs_of(prompt)]
+        rows: list[Tensor] = [torch.empty(0)] * len(inputs)
         with torch.no_grad(), evaluating(self.model):
-            for indices in batches(prompts, batch_size):
-                batch = self.collate([prompts[index] for index in indices])
+            for indices in batches(inputs, batch_size):
+                batch = self.collate([inputs[index] for index in indices])
                 scores = self.scores({name: value.to(self.model.device) for name, value in batch.items()}).cpu()
                 for index, row in zip(indices, scores, strict=True):
                     rows[index] = row
                 if bar is not None:
                     bar.advance(len(indices))
-        return torch.stack([row for row in rows if row is not None])
+        return self._gathered(prompts, rows)
+
+    def _gathered(self, prompts: Sequence[EncodedPrompt], rows: Sequence[Tensor]) -> Tensor:
+        """Return the scores [N, C] of prompts, given those of all their inputs in order, each [C] or longer."""
+        start, found = 0, []
+        for prompt in prompts:
+            end = start + len(inputs_of(prompt))
+            own = [row[: len(prompt.options) or None] for row in rows[start:end]]
+            found.append(combined(prompt, own, self.settings.calibration))
+            start = end
+        return pad_sequence(found, batch_first=True, padding_value=-torch.inf)
 
     def _count(self, batch: Batch) -> None:
         self.passes.forward += 1

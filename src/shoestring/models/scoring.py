@@ -27,7 +27,7 @@ class Scorer(Protocol):
     has_vocabulary: bool
 
     def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return scores [N, C]; higher is likelier; float32, or float64 for float64 weights."""
+        """Return scores [N, C], sums over the tokens of each candidate; float32, or float64 for float64 weights."""
         ...
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shoestring.errors import DataError, PromptTooLongError, TemplateError, suggest
 from shoestring.prompts.codec import Codec
@@ -32,10 +32,16 @@ class EncodedPrompt:
         ids: token ids of the whole input, [L].
         segment_ids: segment id of each token, [L]; BERT's `token_type_ids`.
         position: the token from whose output the candidates are scored: the mask (masked), the last token (causal),
-            None (head).
-        options: token ids of each candidate answer, in label order; () for a head.
-        label: the label's id, or the value of a regression task.
+            None where the whole input is read before an answer begins (head, sequence to sequence).
+        options: token ids of each candidate answer, in label order; () for a head. Of a generation task, the first gold
+            answer alone.
+        label: the label's id, or the value of a regression task; the number of the first right candidate.
         truncated: number of tokens cut off by sentence limits and by the limit on the whole input.
+        right: numbers of all right candidates, where an example brings its own (multiple choice).
+        golds: all right answers as text, of a generation task.
+        variants: the same example asked in other ways; scores are averaged over the prompt and these.
+        calibrations: inputs that ask about nothing, with the same number of options: what the answers score without the
+            question.
     """
 
     uid: str
@@ -45,6 +51,34 @@ class EncodedPrompt:
     options: Options
     label: int | float
     truncated: int
+    right: tuple[int, ...] = ()
+    golds: tuple[str, ...] = ()
+    variants: tuple[EncodedPrompt, ...] = ()
+    calibrations: tuple[EncodedPrompt, ...] = ()
+
+
+class Encoder(Protocol):
+    """Turns the examples of one task into model inputs, for one tokenizer and one way of asking.
+
+    Attributes:
+        task: the task.
+        limit: most tokens of an input.
+    """
+
+    task: Task
+    limit: int
+
+    def encode(self, example: Example) -> EncodedPrompt:
+        """Return the model input of an example."""
+        ...
+
+    def encode_all(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
+        """Return the model inputs of examples, in order; every mistake is named before an error is raised."""
+        ...
+
+    def text(self, example: Example) -> str:
+        """Return the input as text, before anything is cut."""
+        ...
 
 
 class PromptEncoder:

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt
 from shoestring.config import Settings
 
 Kind = Literal["masked", "causal", "head"]
-Truncate = Literal["tail", "sentence", "error"]
+Truncate = Literal["head", "tail", "sentence", "error"]
+Calibration = Literal["surface-form", "contextual"]
 
 
 class PromptSettings(Settings):
@@ -29,3 +30,17 @@ class PromptSettings(Settings):
     for causal models, the end of the template would go. `sentence`: the longest sentence loses tokens at its end, and
     the template stays whole. `error`: nothing is cut. By default `sentence` for causal models, whose template ends
     with the question, and `tail` for the others. Records count the examples that were cut."""
+    templates: tuple[str, ...] = ()
+    """Names or texts of several templates, as `template`: scores are averaged over them. Not with `template`."""
+    calibration: Calibration | None = None
+    """Whether scores are corrected for what the answers score where nothing is asked. `surface-form`: behind the
+    template's own calibration prompt, and the same demonstrations; `contextual`: with `N/A`, an empty text and `[MASK]`
+    in the place of every text."""
+    score: Literal["mean", "sum"] | None = None
+    """Whether a candidate's score is the mean or the sum of the log-probabilities of its tokens. By default the mean,
+    and the sum with `surface-form` calibration, as published."""
+
+    @property
+    def sums(self) -> bool:
+        """Whether scores are sums over tokens."""
+        return self.score == "sum" or (self.score is None and self.calibration == "surface-form")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from shoestring.config import Settings, Table, apply_overrides, build, digest, leave_out, load_toml, union_of
+from shoestring.config import (
+    Settings,
+    Table,
+    apply_overrides,
+    build,
+    digest,
+    essentials,
+    leave_out,
+    load_toml,
+    union_of,
+)
 from shoestring.data.settings import DataSettings
 from shoestring.errors import ShoestringError, suggest
 from shoestring.methods.base import METHODS
@@ -42,6 +52,9 @@ class OutputSettings(Settings):
     eval_batch_size: PositiveInt = 64
     """Examples a forward pass in prediction; scores do not depend on it beyond rounding."""
 
+
+DEFAULTS = 1
+"""Raised whenever the default of a setting changes, since run ids leave defaults out."""
 
 # What changes no number: where results go, what people may reword, how often a line is logged.
 _NO_NUMBER: dict[str, Any] = {
@@ -82,11 +95,14 @@ class RunConfig(Settings):
 
     @cached_property
     def run_id(self) -> str:
-        """Sixteen hexadecimal digits: the SHA-256 of every setting that can change a number."""
-        return digest(self, exclude=_NO_NUMBER)
+        """Sixteen hexadecimal digits: the SHA-256 of every setting that can change a number and is not at its default.
+
+        So a version that adds a setting finds what an older one ran; one that changes a default raises `DEFAULTS`.
+        """
+        return digest([DEFAULTS, _without(essentials(self), _NO_NUMBER)])
 
     def identity(self) -> dict[str, Any]:
-        """Return what the run id is the hash of, as plain JSON values."""
+        """Return every setting that can change a number, defaults included, as plain JSON values."""
         return identity_of(self.model_dump(mode="json"))
 
     @property

@@ -171,7 +171,8 @@ def _replace_folder(new: Path, old: Path) -> None:
 
 def _differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in found.keys() | wanted.keys():
-            yield from _differences(found.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
+        # What one side lacks, its version did not have; that it was not used yet, the run id says.
+        for key in found.keys() & wanted.keys():
+            yield from _differences(found[key], wanted[key], f"{path}.{key}" if path else str(key))
     elif found != wanted:
         yield path

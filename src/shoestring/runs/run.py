@@ -18,13 +18,16 @@ from shoestring.errors import ModelError, OutputError, RunFolderError, Shoestrin
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
+from shoestring.models.combining import inputs_of
 from shoestring.models.evaluation import evaluate
 from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
 from shoestring.models.prompted import Passes, PromptedModel, predictions
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
 from shoestring.progress import Bar, Progress, Silent
-from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
+from shoestring.prompts.build import build_encoder
+from shoestring.prompts.encoding import EncodedPrompt, Encoder
+from shoestring.prompts.pool import Pool
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
@@ -134,17 +137,18 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
     """
     task, kind = config.task, config.model.kind
     tokenizer = load_tokenizer(config.model)
-    encoder = PromptEncoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model))
+    pool = Pool(splits.train, config.seed)
+    encoder = build_encoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model), pool)
     with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, splits.named.values()))) as bar:
         prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
     model = config.tuning.apply(loaded.model, config.seed)
-    subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded))
+    subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded), settings=config.prompt)
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
 
 
-def _encoded(encoder: PromptEncoder, examples: Sequence[Example], bar: Bar) -> list[EncodedPrompt]:
+def _encoded(encoder: Encoder, examples: Sequence[Example], bar: Bar) -> list[EncodedPrompt]:
     prompts = []
     for start in range(0, len(examples), _TOLD):
         prompts += encoder.encode_all(examples[start : start + _TOLD])
@@ -290,7 +294,7 @@ def _predicted(prompts: Prompts) -> list[str]:
 def _predict(
     outcome: Outcome, name: str, prompts: Sequence[EncodedPrompt], config: RunConfig, progress: Progress
 ) -> Tensor:
-    with progress.bar(f"{config.task.name}: predict {name}", len(prompts)) as bar:
+    with progress.bar(f"{config.task.name}: predict {name}", sum(len(inputs_of(prompt)) for prompt in prompts)) as bar:
         return outcome.predictor.predict(prompts, config.output.eval_batch_size, bar)
 
 

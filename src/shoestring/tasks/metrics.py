@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "multiple-choice", "generation"]
 Numbers = Sequence[int] | Sequence[float]
 CLASSIFICATION: frozenset[Kind] = frozenset({"classification"})
+CHOICE: frozenset[Kind] = frozenset({"classification", "multiple-choice"})
 REGRESSION: frozenset[Kind] = frozenset({"regression"})
 
 
@@ -121,7 +122,7 @@ def _standard(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return centred / abs(centred).max()
 
 
-METRICS.register("accuracy")(Metric(_accuracy, CLASSIFICATION, "accuracy"))
+METRICS.register("accuracy")(Metric(_accuracy, CHOICE, "accuracy"))
 METRICS.register("f1")(Metric(_f1, CLASSIFICATION, "F1"))
 METRICS.register("mcc")(Metric(_mcc, CLASSIFICATION, "Matthews correlation"))
 METRICS.register("pearson")(Metric(_pearson, REGRESSION, "Pearson correlation"))

@@ -1,4 +1,4 @@
-"""Causal models: the score of a candidate is the mean log-probability of its tokens after the prompt."""
+"""Causal models: the score of a candidate is the log-probability of its tokens after the prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CausalScorer:
-    """f_c(x) = (1 / |a_c|) sum_j log p(a_cj | x, a_c,<j), candidates a_c of any length.
+    """f_c(x) = sum_j log p(a_cj | x, a_c,<j), candidates a_c of any length.
 
     When every candidate is one token, all are read from one position of one forward pass per prompt; otherwise the
     prompt is repeated once per candidate.
@@ -27,11 +27,11 @@ class CausalScorer:
     has_vocabulary = True
 
     def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return length-normalised candidate log-probabilities [N, C]."""
+        """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there."""
         if batch["option_ids"].shape[2] == 1:
             return self._one_token(model, batch)
         log_probs = self._token_log_probs(model, batch, batch["option_ids"], batch["option_mask"])
-        return log_probs.sum(-1) / batch["option_mask"].sum(-1)
+        return log_probs.sum(-1)
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return sum of log p over the right answer's tokens [N], and their number [N]."""
