@@ -90,6 +90,14 @@ class TrajectoryError(ShoestringError):
     """A trajectory is damaged, or is not that of the weights or the optimizer it is replayed on."""
 
 
+class KernelError(ShoestringError):
+    """A kernel is asked for that cannot be computed, or not like this."""
+
+
+class KernelStoreError(ShoestringError):
+    """A file of kernels is damaged, or is not that of what it is asked for."""
+
+
 class NonFiniteLossError(ShoestringError):
     """The loss became NaN or infinite; names the step and the examples of the batch."""
 
