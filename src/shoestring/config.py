@@ -81,7 +81,8 @@ def _json(value: Any) -> str:
 
 def union_of(settings: Iterable[type[Settings]]) -> Any:
     """Return the union of settings classes told apart by their `kind`, as an annotation pydantic reads."""
-    return Annotated[reduce(or_, settings), Field(discriminator="kind")]
+    classes = list(settings)
+    return Annotated[reduce(or_, classes), Field(discriminator="kind")] if len(classes) > 1 else classes[0]
 
 
 def load_toml(path: Path) -> Table:

@@ -51,6 +51,7 @@ CHANGES = {
     "prompt.label_words": ("prompt.label_words={1 = 'good'}",),
     "prompt.max_tokens": ("prompt.max_tokens=64",),
     "prompt.truncate": ("prompt.truncate=error",),
+    "prompt.demonstrations": ("prompt.demonstrations={kind='in-context'}",),
     "prompt.calibration": ("prompt.calibration=contextual",),
     "prompt.score": ("prompt.score=sum",),
     "prompt.templates": ('prompt.templates=["lm-bff"]',),

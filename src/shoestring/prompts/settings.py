@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
-from shoestring.config import Settings
+from shoestring.config import Settings, union_of
+from shoestring.prompts.demonstrations.base import DEMONSTRATIONS
+
+if TYPE_CHECKING:
+    from shoestring.prompts.demonstrations.base import Demonstrations as AnyDemonstrations
+else:
+    AnyDemonstrations = union_of(entry for _, entry in DEMONSTRATIONS.items())
 
 Kind = Literal["masked", "causal", "head"]
 Truncate = Literal["head", "tail", "sentence", "error"]
@@ -32,6 +38,8 @@ class PromptSettings(Settings):
     with the question, and `tail` for the others. Records count the examples that were cut."""
     templates: tuple[str, ...] = ()
     """Names or texts of several templates, as `template`: scores are averaged over them. Not with `template`."""
+    demonstrations: AnyDemonstrations | None = None
+    """Labelled examples shown to the model together with the one that it is asked about; none unless given."""
     calibration: Calibration | None = None
     """Whether scores are corrected for what the answers score where nothing is asked. `surface-form`: behind the
     template's own calibration prompt, and the same demonstrations; `contextual`: with `N/A`, an empty text and `[MASK]`
