@@ -64,6 +64,7 @@ def prepare(shape: Shape, dtype: str, workload: Workload, device: torch.device) 
         "position": torch.full((count,), length - (1 if shape.kind == "causal" else 3)),
         "option_ids": torch.arange(_SPECIAL, _SPECIAL + choices).repeat(count, 1)[..., None],
         "option_mask": torch.ones(count, choices, 1, dtype=torch.long),
+        "option_scored": torch.ones(count, choices, 1, dtype=torch.long),
     }
     return Work(shape, model, {name: value.to(device) for name, value in batch.items()})
 

@@ -64,9 +64,9 @@ class PromptedModel:
         """
         self._count(batch)
         sums = self.scorer.scores(self.model, batch)
-        if "option_mask" not in batch:
+        if "option_scored" not in batch:
             return sums
-        lengths = batch["option_mask"].sum(-1)
+        lengths = batch["option_scored"].sum(-1)
         scores = sums if self.settings.sums else sums / lengths.clamp(min=1)
         return scores.masked_fill(lengths == 0, -torch.inf)
 

@@ -37,9 +37,14 @@ class EncodedPrompt:
             answer alone.
         label: the label's id, or the value of a regression task; the number of the first right candidate.
         truncated: number of tokens cut off by sentence limits and by the limit on the whole input.
+        scored: how many tokens at the end of each option are scored; () for all. An option has more tokens than those
+            where candidates part before their answers begin: where the tokenizer joins the end of the prompt with the
+            answer, or where a prompt is cut more for a longer answer.
         right: numbers of all right candidates, where an example brings its own (multiple choice).
         golds: all right answers as text, of a generation task.
         variants: the same example asked in other ways; scores are averaged over the prompt and these.
+        taught: of a generation task, the input with its answer that is trained on, where that is not `ids` followed by
+            the first option: where the prompt is cut, or the tokenizer joins its end with the answer.
         calibrations: inputs that ask about nothing, with the same number of options: what the answers score without the
             question.
     """
@@ -51,10 +56,17 @@ class EncodedPrompt:
     options: Options
     label: int | float
     truncated: int
+    scored: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
     golds: tuple[str, ...] = ()
+    taught: EncodedPrompt | None = None
     variants: tuple[EncodedPrompt, ...] = ()
     calibrations: tuple[EncodedPrompt, ...] = ()
+
+    @property
+    def scored_lengths(self) -> tuple[int, ...]:
+        """Return how many tokens at the end of each option are scored."""
+        return self.scored or tuple(len(option) for option in self.options)
 
 
 class Encoder(Protocol):

@@ -31,15 +31,16 @@ class CausalScorer:
         if batch["option_ids"].shape[2] == 1:
             return self._one_token(model, batch)
         log_probs = self._token_log_probs(model, batch, batch["option_ids"], batch["option_mask"])
-        return log_probs.sum(-1)
+        return (log_probs * batch["option_scored"]).sum(-1)
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return sum of log p over the right answer's tokens [N], and their number [N]."""
         rows = torch.arange(len(batch["labels"]), device=batch["labels"].device)
         answer = batch["option_ids"][rows, batch["labels"]][:, None]
         mask = batch["option_mask"][rows, batch["labels"]][:, None]
-        log_probs = self._token_log_probs(model, batch, answer, mask)
-        return log_probs[:, 0].sum(-1), mask[:, 0].sum(-1).to(log_probs.dtype)
+        scored = batch["option_scored"][rows, batch["labels"]]
+        log_probs = self._token_log_probs(model, batch, answer, mask)[:, 0] * scored
+        return log_probs.sum(-1), scored.sum(-1).to(log_probs.dtype)
 
     def _one_token(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
