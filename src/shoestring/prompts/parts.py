@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from shoestring.errors import ModelError
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from shoestring.prompts.label_words import Options
     from shoestring.prompts.settings import Truncate
     from shoestring.tasks.spec import Limits
+
+
+_REMEMBERED = 4096
+"""Texts of which an encoder remembers the tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class PieceEncoder:
 
     def __init__(self, pieces: Pieces, codec: Codec, limits: Limits, options: Options = ()) -> None:
         self._codec, self._limits, self._options = codec, limits, options
+        # The same demonstrations, and the same query in several draws, come again and again.
+        self._tokens = lru_cache(_REMEMBERED)(self._encoded)
         self._steps: list[tuple[Piece, list[int] | None, bool, int]] = []
         segment, first = 0, True
         for piece in pieces:
@@ -88,7 +95,7 @@ class PieceEncoder:
                 parts.append(Part(piece, fixed, segment))
             elif isinstance(piece, Sentence):
                 text = piece.render(sentences)
-                ids = self._codec.encode(text) if first else self._codec.continuation(text)
+                ids = list(self._tokens(text, first))
                 kept = ids[: self._limit(piece)]
                 parts.append(Part(piece, kept, segment, len(ids) - len(kept)))
             elif isinstance(piece, DemonstrationWord):
@@ -108,6 +115,9 @@ class PieceEncoder:
                 return list(self._options[index])
             case _:
                 return None
+
+    def _encoded(self, text: str, first: bool) -> tuple[int, ...]:  # noqa: FBT001 - a part of the cache's key
+        return tuple(self._codec.encode(text) if first else self._codec.continuation(text))
 
     def _limit(self, piece: Sentence) -> int | None:
         limits = self._limits
@@ -139,7 +149,8 @@ def fit(parts: list[Part], limit: int, truncate: Truncate, keep: int | None) -> 
         parts: the parts of one input.
         limit: most tokens.
         truncate: how to cut.
-        keep: index of the last part that a tail cut must leave whole; None if it may cut anything.
+        keep: index of the part that must stay whole, with all before it where the tail is cut, and all behind it where
+            the head is; None if anything may be cut.
 
     Raises:
         CannotCutError: if there is no way.
@@ -149,8 +160,9 @@ def fit(parts: list[Part], limit: int, truncate: Truncate, keep: int | None) -> 
         return parts, 0
     if truncate == "error":
         raise CannotCutError("and prompt.truncate=error forbids cutting")
-    cut = _cut_sentences(parts, excess) if truncate == "sentence" else _cut_tail(parts, limit, keep)
-    return cut, excess
+    if truncate == "sentence":
+        return _cut_sentences(parts, excess), excess
+    return _cut_head(parts, excess, keep) if truncate == "head" else _cut_tail(parts, limit, keep), excess
 
 
 def _cut_tail(parts: list[Part], limit: int, keep: int | None) -> list[Part]:
@@ -158,11 +170,24 @@ def _cut_tail(parts: list[Part], limit: int, keep: int | None) -> list[Part]:
     for number, part in enumerate(parts):
         room = limit - sum(len(before.ids) for before in cut)
         if keep is not None and number <= keep and len(part.ids) > room:
-            at_mask = parts[keep].piece == Special("mask")
-            what = "the mask" if at_mask else "the end of its template"
-            raise CannotCutError(f"and cutting its tail would cut off {what}")
+            raise CannotCutError(f"and cutting its tail would cut off {_kept(parts[keep])}")
         cut.append(replace(part, ids=part.ids[: max(room, 0)]))
     return cut
+
+
+def _cut_head(parts: list[Part], excess: int, keep: int | None) -> list[Part]:
+    cut: list[Part] = []
+    for number, part in enumerate(parts):
+        lost = min(len(part.ids), excess)
+        if lost and keep is not None and number >= keep:
+            raise CannotCutError(f"and cutting its head would cut off {_kept(parts[keep])}")
+        cut.append(replace(part, ids=part.ids[lost:]))
+        excess -= lost
+    return cut
+
+
+def _kept(part: Part) -> str:
+    return "the mask" if part.piece == Special("mask") else "the end of its template"
 
 
 def _cut_sentences(parts: list[Part], excess: int) -> list[Part]:
