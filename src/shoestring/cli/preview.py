@@ -109,7 +109,7 @@ class Preview:
         if kind == "head":
             return cls(settings, kind, head_pieces(len(task.sentences), cls_and_sep=True), (), None, None)
         pieces, template = find_template(task, kind, prompt)
-        words = label_words(task, template, prompt.label_words).texts(kind)
+        words = label_words(task, template, prompt.label_words).texts("masked" if kind == "masked" else "causal")
         return cls(settings, kind, pieces, words, None, None)
 
     @classmethod
@@ -125,7 +125,11 @@ class Preview:
             tokenizer, longest = load_tokenizer(place), load_longest_input(place)
         kind = settings.model.kind or ("causal" if tokenizer.mask_token_id is None else "masked")
         encoder = PromptEncoder(settings.task, tokenizer, kind, settings.prompt, longest)
-        words = () if encoder.words is None or kind == "head" else encoder.words.texts(kind)
+        words = (
+            ()
+            if encoder.words is None or kind == "head"
+            else encoder.words.texts("masked" if kind == "masked" else "causal")
+        )
         return cls(settings, kind, encoder.pieces, words, encoder, tokenizer)
 
     def examples(self, split: str, number: int) -> list[Example]:

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ModelError, suggest
 from shoestring.models.quiet import quiet
-from shoestring.models.settings import HeadModel, ModelSettings
+from shoestring.models.settings import MODEL_KINDS, HeadModel, ModelSettings
 from shoestring.seeds import derive, torch_seeded
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_CLASSES = {
-    "masked": "AutoModelForMaskedLM",
-    "causal": "AutoModelForCausalLM",
-    "head": "AutoModelForSequenceClassification",
-}
-_OTHER = {"masked": "causal", "causal": "masked", "head": "causal"}
 _SAMPLE = 1 << 20
 # Files whose change changes what a model does.
 _COUNTED = {".safetensors", ".bin", ".json", ".model", ".txt"}
@@ -123,22 +117,22 @@ def load_model(
         arguments["attn_implementation"] = settings.attention
     if isinstance(settings, HeadModel):
         arguments["num_labels"] = labels
-    loader = getattr(transformers, _CLASSES[settings.kind])
+    loader = getattr(transformers, settings.loader)
     with torch_seeded(derive(seed, "new weights")), quiet():
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
         except Exception as error:  # safetensors, pickle and each architecture have their own
             why = _first_line(error)
             if why.startswith("Unrecognized configuration class"):
-                why = (
-                    f"transformers has no such form of its architecture; is model.kind={_OTHER[settings.kind]!r} meant?"
-                )
+                why = f"transformers has no such form of its architecture{_meant(settings)}"
             text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {why}"
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
         _check_complete(settings, model, report)
     if settings.kind == "causal":
         _check_direction(settings, model)
+    if settings.kind == "seq2seq":
+        _set_start(settings, model, tokenizer)
     if (model.config.pad_token_id or 0) < 0:  # some old Llama configs say -1
         model.config.pad_token_id = None
     if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
@@ -266,6 +260,36 @@ def _check_direction(settings: ModelSettings, model: PreTrainedModel) -> None:
             f"model.name={settings.name!r}: {type(model).__name__} is not causal, every token of it sees the whole "
             'input; use model.kind="masked"'
         )
+
+
+def _set_start(settings: ModelSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that the model names what its decoder begins with: the start token, and BART's begin token after it.
+
+    Pretraining put the tokens in front of an answer that the tokenizer puts in front of a text; not all checkpoints
+    say so, and without them BART writes rubbish.
+    """
+    config = model.generation_config
+    if config is None or config.decoder_start_token_id is None:
+        raise ModelError(
+            f"model.name={settings.name!r}: it does not say which token its decoder begins with; "
+            "put decoder_start_token_id into its config.json"
+        )
+    opening = tokenizer.encode("", verbose=False)[:1]
+    begins = opening == [tokenizer.bos_token_id] and opening != [config.decoder_start_token_id]
+    if config.forced_bos_token_id is None and begins and opening != [tokenizer.eos_token_id]:
+        config.forced_bos_token_id = opening[0]
+
+
+def _meant(settings: ModelSettings) -> str:
+    """Return the tail of a message: the kind that a model's architecture has, those with prompts first."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main")
+    kinds = sorted(MODEL_KINDS.items(), key=lambda entry: not entry[1].prompted)
+    fitting = [name for name, kind in kinds if type(config) in getattr(transformers, kind.architectures)]
+    # Causal forms of models that see both ways are for other uses.
+    best = "masked" if "masked" in fitting else next(iter(fitting), None)
+    return "" if best is None else f"; is model.kind={best!r} meant?"
 
 
 def _check_complete(settings: ModelSettings, model: PreTrainedModel, report: dict[str, Any]) -> None:

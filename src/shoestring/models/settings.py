@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from shoestring.config import Settings
+from shoestring.prompts.settings import Kind
+from shoestring.registry import Registry
 
-ModelKind = Literal["masked", "causal", "head"]
+ModelKind = Kind
 DType = Literal["float32", "float64", "bfloat16", "float16"]
 
 
 class ModelSettings(Settings):
-    """What every family of models shares."""
+    """What every family of models shares.
+
+    Attributes:
+        loader: the class of transformers that loads such models.
+        architectures: transformers' table of the configs that it loads.
+        prompted: whether it is asked in words, with a template; otherwise it reads the bare sentences.
+        writes: whether it can write answers of its own.
+    """
+
+    loader: ClassVar[str]
+    architectures: ClassVar[str]
+    prompted: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
 
     kind: ModelKind
-    """Family: `masked`, `causal`, or `head`."""
+    """Family: `masked`, `causal`, `seq2seq`, or `head`."""
     name: str
     """A folder in the transformers format, or a hub id such as `roberta-large`."""
     revision: str | None = None
@@ -27,22 +41,55 @@ class ModelSettings(Settings):
     """Attention implementation; `auto` leaves the choice to transformers."""
 
 
+MODEL_KINDS: Registry[type[ModelSettings]] = Registry("model kind", package=None)
+
+
 class MaskedModel(ModelSettings):
     """A masked language model (RoBERTa, BERT): label words are scored at the mask."""
 
+    loader: ClassVar[str] = "AutoModelForMaskedLM"
+    architectures: ClassVar[str] = "MODEL_FOR_MASKED_LM_MAPPING"
+
     kind: Literal["masked"] = "masked"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+MODEL_KINDS.register("masked")(MaskedModel)
 
 
 class CausalModel(ModelSettings):
     """A causal language model (OPT, Llama, GPT-2, ...): candidate answers are scored after the prompt."""
 
+    loader: ClassVar[str] = "AutoModelForCausalLM"
+    architectures: ClassVar[str] = "MODEL_FOR_CAUSAL_LM_MAPPING"
+    writes: ClassVar[bool] = True
+
     kind: Literal["causal"] = "causal"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+MODEL_KINDS.register("causal")(CausalModel)
+
+
+class Seq2SeqModel(ModelSettings):
+    """A sequence-to-sequence model (T5, BART): the encoder reads the prompt, candidates are scored in the decoder."""
+
+    loader: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    architectures: ClassVar[str] = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING"
+    writes: ClassVar[bool] = True
+
+    kind: Literal["seq2seq"] = "seq2seq"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+MODEL_KINDS.register("seq2seq")(Seq2SeqModel)
 
 
 class HeadModel(ModelSettings):
     """A model with a classification head, without prompts; a missing head is made new from the run's seed."""
 
+    loader: ClassVar[str] = "AutoModelForSequenceClassification"
+    architectures: ClassVar[str] = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING"
+    prompted: ClassVar[bool] = False
+
     kind: Literal["head"] = "head"  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-MODEL_KINDS: tuple[type[ModelSettings], ...] = (MaskedModel, CausalModel, HeadModel)
+MODEL_KINDS.register("head")(HeadModel)

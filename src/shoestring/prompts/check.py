@@ -37,7 +37,7 @@ def check_task(task: Task, tokenizer: PreTrainedTokenizerBase | None = None, kin
     problems = list(_file_problems(task))
     if tokenizer is not None and kind != "head":
         codec = Codec(tokenizer)
-        for form in FORMS if kind is None else (kind,):
+        for form in _forms(kind):
             problems += _tokenizer_problems(task, codec, form, required=kind is not None)
     return list(dict.fromkeys(problems))
 
@@ -54,7 +54,7 @@ def limit_notes(task: Task, tokenizer: PreTrainedTokenizerBase, kind: Kind | Non
         return []
     codec = Codec(tokenizer)
     notes: list[str] = []
-    for form in FORMS if kind is None else (kind,):
+    for form in _forms(kind):
         longest = [room for template in task.templates.values() if (room := _room(task, template, codec, form))]
         if longest and task.limits.max_tokens > min(longest):
             before = " before the answer" if form == "causal" else ""
@@ -63,6 +63,11 @@ def limit_notes(task: Task, tokenizer: PreTrainedTokenizerBase, kind: Kind | Non
                 f"{min(longest)}{before}; that is the limit then"
             )
     return notes
+
+
+def _forms(kind: Kind | None) -> tuple[Form, ...]:
+    """Return the forms of templates that a kind of model reads; all, where it is not known."""
+    return FORMS if kind is None else tuple(form for form in FORMS if form == kind)
 
 
 def _room(task: Task, template: Template, codec: Codec, form: Form) -> int | None:

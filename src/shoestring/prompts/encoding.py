@@ -12,7 +12,7 @@ from shoestring.prompts.label_words import LabelWords, Options, encode_causal, e
 from shoestring.prompts.parts import CannotCutError, Part, PieceEncoder, fit, mask_id
 from shoestring.prompts.rendering import head_pieces, render_text, template_pieces
 from shoestring.prompts.settings import Kind, PromptSettings, Truncate
-from shoestring.prompts.template import Form, Pieces, Sentence, Special
+from shoestring.prompts.template import Pieces, Sentence, Special
 from shoestring.tasks.spec import Limits, Task, Template
 
 if TYPE_CHECKING:
@@ -274,13 +274,15 @@ class PromptEncoder:
         )
 
 
-def find_template(task: Task, form: Form, settings: PromptSettings) -> tuple[Pieces, Template]:
+def find_template(task: Task, form: Kind, settings: PromptSettings) -> tuple[Pieces, Template]:
     """Return the template that the settings choose, parsed and as written.
 
     Raises:
         UnknownNameError: if the task has no template of that name.
         TemplateError: if the template is wrong, or has no such form.
     """
+    if form not in ("masked", "causal"):
+        raise TemplateError(f"task {task.name}: templates in LM-BFF's language are for masked and causal models")
     name = settings.template or next(iter(task.templates), "")
     if "*" in name:
         # Not validated here: the parser below says what is wrong with it, and points at the place.

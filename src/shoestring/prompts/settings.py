@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     AnyDemonstrations = union_of(entry for _, entry in DEMONSTRATIONS.items())
 
-Kind = Literal["masked", "causal", "head"]
+Kind = Literal["masked", "causal", "head", "seq2seq"]
 Truncate = Literal["head", "tail", "sentence", "error"]
 Calibration = Literal["surface-form", "contextual"]
 

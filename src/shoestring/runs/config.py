@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shoestring.models.settings import ModelSettings as AnyModel
     from shoestring.tuning.base import Tuning as AnyTuning
 else:
-    AnyModel = union_of(MODEL_KINDS)
+    AnyModel = union_of(entry for _, entry in MODEL_KINDS.items())
     AnyTuning = union_of(entry for _, entry in TUNINGS.items())
     AnyMethod = union_of(entry for _, entry in METHODS.items())
 
