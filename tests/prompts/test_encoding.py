@@ -338,7 +338,8 @@ def test_a_template_is_chosen_by_name_or_given_as_text(toy_bpe):
 def test_a_template_without_the_form_asked_for_is_refused_with_those_that_have_it(toy_bpe):
     both = {"default": Template(masked=T1), "other": Template(causal="*sent_0*_It_was")}
     with pytest.raises(TemplateError, match="template 'default' has no causal form; choose one that has: other"):
-        PromptEncoder(single().model_copy(update={"templates": both}), toy_bpe, "causal")
+        chosen = PromptSettings(template="default")
+        PromptEncoder(single().model_copy(update={"templates": both}), toy_bpe, "causal", chosen)
     with pytest.raises(TemplateError, match=re.escape("has no causal form; write one that has no `*mask*`")):
         PromptEncoder(single(causal=None), toy_bpe, "causal")
 

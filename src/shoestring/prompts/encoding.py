@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from shoestring.errors import DataError, PromptTooLongError, TemplateError, suggest
+from shoestring.prompts.choose import choose
 from shoestring.prompts.codec import Codec
 from shoestring.prompts.label_words import LabelWords, Options, encode_causal, encode_masked, label_words
 from shoestring.prompts.parts import CannotCutError, Part, PieceEncoder, fit, mask_id
@@ -283,28 +284,11 @@ def find_template(task: Task, form: Kind, settings: PromptSettings) -> tuple[Pie
     """
     if form not in ("masked", "causal"):
         raise TemplateError(f"task {task.name}: templates in LM-BFF's language are for masked and causal models")
-    name = settings.template or next(iter(task.templates), "")
-    if "*" in name:
-        # Not validated here: the parser below says what is wrong with it, and points at the place.
-        chosen = Template.model_construct(
-            masked=name if form == "masked" else None, causal=name if form == "causal" else None
-        )
-        name = "given in the settings"
-    else:
-        chosen = task.template(settings.template)
-    if settings.answer is not None and form == "masked":
-        raise TemplateError(
-            f"task {task.name}: `answer` continues causal prompts, so with a masked model it would have no effect"
-        )
-    if settings.answer is not None:
-        chosen = chosen.model_copy(update={"answer": settings.answer})
-    pieces = template_pieces(task, chosen, form, name)
+    chosen = choose(task, form, settings, (form,))
+    pieces = template_pieces(task, chosen.template, form, chosen.name)
     if pieces is None:
-        others = [key for key, other in task.templates.items() if getattr(other, form) is not None]
-        with_mask = "has one `*mask*`" if form == "masked" else "has no `*mask*` and ends where the answer begins"
-        hint = f"choose one that has: {', '.join(others)}" if others else f"write one that {with_mask}"
-        raise TemplateError(f"task {task.name}, template {name!r} has no {form} form; {hint}")
-    return pieces, chosen
+        raise TemplateError(f"task {task.name}, template {chosen.name!r} has no {form} form")
+    return pieces, chosen.template
 
 
 def _refuse_prompt(task: Task, settings: PromptSettings) -> None:

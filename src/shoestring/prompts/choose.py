@@ -1,0 +1,141 @@
+"""Which template of a task, and which of its forms, a model of some kind is asked with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shoestring.errors import TemplateError, UnknownNameError
+from shoestring.prompts.demonstrations.base import FormName
+from shoestring.tasks.wording import Template, TextForm
+
+if TYPE_CHECKING:
+    from shoestring.prompts.settings import Kind, PromptSettings
+    from shoestring.tasks.spec import Task
+
+GIVEN = "given in the settings"
+_FORMS: dict[str, tuple[FormName, ...]] = {
+    "masked": ("masked",),
+    "causal": ("text", "causal"),
+    "seq2seq": ("text",),
+    "head": (),
+}
+_WRITE = {
+    "masked": "write one that has one `*mask*`",
+    "causal": "write one that has no `*mask*` and ends where the answer begins",
+    "text": "write one: text.prompt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A template and the form of it that is used.
+
+    Attributes:
+        name: the template's name, for messages.
+        template: the template; its answers are those of the settings, where they give any.
+        form: the form.
+    """
+
+    name: str
+    template: Template
+    form: FormName
+
+    @property
+    def text(self) -> TextForm:
+        """The text form of the template.
+
+        Raises:
+            TemplateError: if it has none.
+        """
+        if self.template.text is None:
+            raise TemplateError(f"template {self.name!r} has no text form; {_WRITE['text']}")
+        return self.template.text
+
+
+def forms_of(task: Task, kind: Kind) -> tuple[FormName, ...]:
+    """Return the forms of templates that a kind of model reads, the one that it takes first in front.
+
+    A value between two poles is read from their two words alone, so a regression task has no text form.
+    """
+    return tuple(form for form in _FORMS[kind] if form != "text" or task.kind != "regression")
+
+
+def choose(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[FormName, ...] | None = None) -> Chosen:
+    """Return the template that the settings name or give; else the first of the task that has a form for the model.
+
+    Args:
+        task: the task.
+        kind: family of the model.
+        settings: template and answer, where they are not the task's own.
+        forms: the forms that will do; all that the model reads unless given.
+
+    Raises:
+        UnknownNameError: if the task has no template of that name.
+        TemplateError: if the template has no such form, or the settings' `answer` does not go with it.
+    """
+    forms = forms_of(task, kind) if forms is None else forms
+    name = settings.template
+    chosen = _given(name, forms) if name is not None else None
+    if chosen is None:
+        names = list(task.templates) if name is None else [name]
+        chosen = next((found for key in names if (found := _having(key, task.template(key), forms))), None)
+    if chosen is None:
+        raise _lacking(task, kind, settings, forms)
+    return _with_answer(task, chosen, settings.answer)
+
+
+def _given(text: str, forms: tuple[FormName, ...]) -> Chosen | None:
+    """Return the template that is written out in the settings, or None if they name one."""
+    # Not validated here: whoever reads it says what is wrong with it, and where.
+    if "text" in forms and ("{{" in text or "{%" in text):
+        return Chosen(GIVEN, Template.model_construct(text=TextForm(prompt=text)), "text")
+    if "*" not in text:
+        return None
+    form = next((form for form in forms if form != "text"), None)
+    if form is None:
+        return None
+    masked, causal = (text if form == name else None for name in ("masked", "causal"))
+    return Chosen(GIVEN, Template.model_construct(masked=masked, causal=causal), form)
+
+
+def _having(name: str, template: Template, forms: tuple[FormName, ...]) -> Chosen | None:
+    form = next((form for form in forms if getattr(template, form) is not None), None)
+    return None if form is None else Chosen(name, template, form)
+
+
+def _with_answer(task: Task, chosen: Chosen, answer: str | None) -> Chosen:
+    if answer is None:
+        return chosen
+    if chosen.form == "masked":
+        raise TemplateError(
+            f"task {task.name}: `answer` continues causal prompts, so with a masked model it would have no effect"
+        )
+    if chosen.form == "causal":
+        return Chosen(chosen.name, chosen.template.model_copy(update={"answer": answer}), chosen.form)
+    if "{word}" in answer:
+        raise TemplateError(
+            f"task {task.name}, template {chosen.name!r} (text): `answer` is {answer!r}, but a text form calls the "
+            "answer {{ candidate }}"
+        )
+    text = chosen.text.model_copy(update={"answer": answer})
+    return Chosen(chosen.name, chosen.template.model_copy(update={"text": text}), chosen.form)
+
+
+def _lacking(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[FormName, ...]) -> Exception:
+    """Return what to say where no template has a form that the model reads."""
+    if not forms:
+        return TemplateError(
+            f"task {task.name}: a {kind} model reads text forms only, which a {task.kind} task does not have; "
+            "use a masked or a causal model"
+        )
+    if not task.templates:
+        return UnknownNameError("template", settings.template or "default", (), where=f"task {task.name}")
+    others = [key for key, other in task.templates.items() if _having(key, other, forms)]
+    wanted = " or ".join(reversed(forms))
+    hint = f"choose one that has: {', '.join(others)}" if others else _WRITE[forms[-1]]
+    if settings.template is not None:
+        return TemplateError(f"task {task.name}, template {settings.template!r} has no {wanted} form; {hint}")
+    which = f"template {next(iter(task.templates))!r} has" if len(task.templates) == 1 else "no template has"
+    no = "no" if len(task.templates) == 1 else "a"
+    return TemplateError(f"task {task.name}: {which} {no} {wanted} form; {hint}")
