@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from shoestring.errors import DataError, PromptTooLongError, TemplateError, suggest
+from shoestring.errors import DataError, TemplateError, suggest
 from shoestring.prompts.choose import choose
 from shoestring.prompts.codec import Codec
+from shoestring.prompts.demonstrations.templated import label_number
+from shoestring.prompts.finding import find_calibration, find_demonstrations, refuse_prompt
 from shoestring.prompts.label_words import LabelWords, Options, encode_causal, encode_masked, label_words
 from shoestring.prompts.parts import CannotCutError, Part, PieceEncoder, fit, mask_id
 from shoestring.prompts.rendering import head_pieces, render_text, template_pieces
+from shoestring.prompts.room import Room, find_room
 from shoestring.prompts.settings import Kind, PromptSettings, Truncate
-from shoestring.prompts.template import Pieces, Sentence, Special
+from shoestring.prompts.template import Form, Pieces, Sentence, Special
 from shoestring.tasks.spec import Limits, Task, Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
     from shoestring.data.example import Example
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""What stands for every text of a question about nothing (Zhao et al. 2021, section 5)."""
+_ENDS = (Special("cls"), Special("bos"), Special("eos"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +101,43 @@ class Encoder(Protocol):
         ...
 
 
+class Redraws(Protocol):
+    """An encoder that asks a training example otherwise each time: with other demonstrations, or another template."""
+
+    def redraw(self, prompt: EncodedPrompt, seed: int) -> EncodedPrompt:
+        """Return a training example as it is asked in one place of one batch, a function of `seed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A template ready to take sentences; `keep` is the piece that no cut may reach."""
+
+    pieces: Pieces
+    encoder: PieceEncoder
+    keep: int | None
+
+
 class PromptEncoder:
-    """Encodes the examples of one task for one tokenizer.
+    """Encodes the examples of one task for one tokenizer, with one template.
 
     Args:
         task: the task.
         tokenizer: a transformers tokenizer.
         kind: `masked` and `causal` put the example into a template; `head` takes the bare sentences.
-        settings: template, label words and limits where they differ from the task's own.
+        settings: template, label words and limits where they differ from the task's own; where it has demonstrations,
+            `encode`, `parts` and `text` are to be given them (`demonstrations/encoder.py` draws them).
         model_max_tokens: longest input of the model, where the tokenizer does not know it.
 
     Attributes:
-        pieces: the parsed template.
+        pieces: the parsed template, with its demonstrations.
         words: the label words; None for a head.
         options: token ids of each candidate answer, in label order.
         limit: most tokens of an input.
 
     Raises:
-        TemplateError: if the template is wrong, lacks the form asked for, or is given to a head.
+        TemplateError: if the template is wrong, lacks the form asked for, or is given to a head; if demonstrations do
+            not suit it; if calibration is asked for and it has no calibration prompt.
         LabelWordError: if a label word does not suit the tokenizer.
         UnknownNameError: if a template or label does not exist.
         ModelError: if the template has a mask and the tokenizer none.
@@ -131,37 +157,86 @@ class PromptEncoder:
         settings: PromptSettings | None = None,
         model_max_tokens: int | None = None,
     ) -> None:
-        self.task, self.kind = task, kind
+        self.task: Task = task
+        self.kind: Kind = kind
         self.settings = settings or PromptSettings()
+        self._shown = find_demonstrations(task, kind, self.settings)
         codec = Codec(tokenizer)
         self.words: LabelWords | None = None
         self.options: Options = ()
+        template: Template | None = None
+        calibration: Pieces | None = None
         limits = task.limits
         if kind == "head":
-            _refuse_prompt(task, self.settings)
-            self.pieces = head_pieces(len(task.sentences), cls_and_sep=codec.has_cls_and_sep)
+            refuse_prompt(task, self.settings)
+            pieces = head_pieces(len(task.sentences), cls_and_sep=codec.has_cls_and_sep)
             # The published code applies sentence limits to prompts only.
             limits = Limits(max_tokens=limits.max_tokens)
         else:
-            self.pieces, template = find_template(task, kind, self.settings)
+            pieces, template = find_template(task, kind, self.settings)
+            calibration = find_calibration(task, _form(kind), self.settings, template)
             self.words = label_words(task, template, self.settings.label_words)
             if kind == "masked":
                 mask_id(codec)  # Before the label words: a causal tokenizer's would be refused for the wrong reason.
             self.options = (encode_masked if kind == "masked" else encode_causal)(self.words, codec)
-        self._encoder = PieceEncoder(self.pieces, codec, limits, self.options)
+        self._asked = self._made(pieces, codec, limits)
+        self._calibration = None if calibration is None else self._made(calibration, codec, limits)
         self._labels = {name: number for number, name in enumerate(task.label_names)}
-        self._truncate: Truncate = self.settings.truncate or ("sentence" if kind == "causal" else "tail")
-        self._keep = _last_to_keep(self.pieces, kind)
-        self.limit = self._find_limit(codec, model_max_tokens)
+        self._room = self._find_room(codec, template, model_max_tokens)
+        self.pieces, self.limit = self._asked.pieces, self._room.limit
 
-    def encode(self, example: Example) -> EncodedPrompt:
+    def encode(self, example: Example, demonstrations: Sequence[Example] = ()) -> EncodedPrompt:
         """Return the model input of an example.
 
         Raises:
             PromptTooLongError: if it does not fit and may not be cut; names the example, its length, the limit.
-            DataError: if the example has another number of sentences, or a label the task does not have.
+            DataError: if an example has another number of sentences, or a label the task does not have; if these are
+                not the demonstrations that the template has room for.
         """
-        parts, truncated = self.parts(example)
+        sentences = self._sentences(example, demonstrations)
+        prompt = self._encoded(self._asked, example, sentences, demonstrations)
+        without = [
+            self._encoded(asked, example, texts, demonstrations) for asked, texts in self._content_free(sentences)
+        ]
+        return replace(prompt, calibrations=tuple(without)) if without else prompt
+
+    def parts(self, example: Example, demonstrations: Sequence[Example] = ()) -> tuple[list[Part], int]:
+        """Return the tokens of each piece of the template as they go into the model, and the number of tokens cut.
+
+        Raises:
+            PromptTooLongError: as `encode`.
+            DataError: as `encode`.
+        """
+        return self._parts(self._asked, example, self._sentences(example, demonstrations), demonstrations)
+
+    def encode_all(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
+        """Return the model inputs of examples, in order.
+
+        Raises:
+            PromptTooLongError: as `encode`.
+            DataError: as `encode`.
+        """
+        return [self.encode(example) for example in examples]
+
+    def text(self, example: Example, demonstrations: Sequence[Example] = ()) -> str:
+        """Return the prompt as text, `<cls>`, `<sep>`, `<mask>`, `<bos>`, `<eos>` standing for special tokens; uncut.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        words = () if self.words is None else self.words.texts(_form(self.kind))
+        labels = [label_number(self.task, one) for one in demonstrations]
+        return render_text(self.pieces, self._sentences(example, demonstrations), words, labels)
+
+    def _made(self, pieces: Pieces, codec: Codec, limits: Limits) -> _Asked:
+        if self._shown is not None:
+            pieces = self._shown.arranged(pieces, self.task, _form(self.kind))
+        return _Asked(pieces, PieceEncoder(pieces, codec, limits, self.options), _to_keep(pieces, self.kind))
+
+    def _encoded(
+        self, asked: _Asked, example: Example, sentences: Sequence[str], demonstrations: Sequence[Example]
+    ) -> EncodedPrompt:
+        parts, truncated = self._parts(asked, example, sentences, demonstrations)
         ids = tuple(token for part in parts for token in part.ids)
         if not ids:
             raise DataError(f"task {self.task.name}, example {example.uid}", "has no token at all; its text is empty")
@@ -175,50 +250,48 @@ class PromptEncoder:
             truncated=truncated,
         )
 
-    def parts(self, example: Example) -> tuple[list[Part], int]:
-        """Return the tokens of each piece of the template as they go into the model, and the number of tokens cut.
-
-        Raises:
-            PromptTooLongError: as `encode`.
-            DataError: if the example has another number of sentences.
-        """
-        parts = self._encoder.parts(self._sentences(example))
+    def _parts(
+        self, asked: _Asked, example: Example, sentences: Sequence[str], demonstrations: Sequence[Example]
+    ) -> tuple[list[Part], int]:
+        parts = asked.encoder.parts(sentences, [label_number(self.task, one) for one in demonstrations])
         cut_by_limits = sum(part.cut for part in parts)
-        ending = [parts.pop()] if parts[-1].piece == Special("eos") and self.kind == "head" else []
+        # Both ends of an input without a prompt outlive the cut: one of them is what its head reads.
+        opening = [parts.pop(0)] if self.kind == "head" and parts[0].piece in _ENDS else []
+        ending = [parts.pop()] if self.kind == "head" and parts[-1].piece in _ENDS else []
         try:
-            # The end token of a causal-style input without a prompt is what its head reads, so it outlives the cut.
-            room = self.limit - sum(len(part.ids) for part in ending)
-            parts, cut = fit(parts, room, self._truncate, self._keep)
+            room = self.limit - sum(len(part.ids) for part in (*opening, *ending))
+            parts, cut = fit(parts, room, self._room.truncate, asked.keep)
         except CannotCutError as reason:
-            raise PromptTooLongError(self._too_long(example, [*parts, *ending], str(reason))) from None
-        return [*parts, *ending], cut + cut_by_limits
+            where = f"task {self.task.name}, example {example.uid}"
+            whole = [*opening, *parts, *ending]
+            raise self._room.too_long(where, whole, str(reason), len(self.task.sentences)) from None
+        return [*opening, *parts, *ending], cut + cut_by_limits
 
-    def encode_all(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
-        """Return the model inputs of examples, in order.
+    def _content_free(self, sentences: tuple[str, ...]) -> list[tuple[_Asked, tuple[str, ...]]]:
+        """Return what is asked about nothing: the template and the sentences it is given."""
+        if self._calibration is not None:
+            return [(self._calibration, sentences)]
+        if self.settings.calibration != "contextual":
+            return []
+        size = len(self.task.sentences)
+        return [(self._asked, (text,) * size + sentences[size:]) for text in CONTENT_FREE]
 
-        Raises:
-            PromptTooLongError: as `encode`.
-            DataError: as `encode`.
-        """
-        return [self.encode(example) for example in examples]
-
-    def text(self, example: Example) -> str:
-        """Return the prompt as text, `<cls>`, `<sep>`, `<mask>`, `<bos>`, `<eos>` standing for special tokens; uncut.
-
-        Raises:
-            DataError: if the example has another number of sentences.
-        """
-        words = () if self.words is None else self.words.texts("masked" if self.kind == "masked" else "causal")
-        return render_text(self.pieces, self._sentences(example), words)
-
-    def _sentences(self, example: Example) -> tuple[str, ...]:
-        if len(example.sentences) != len(self.task.sentences):
+    def _sentences(self, example: Example, demonstrations: Sequence[Example]) -> tuple[str, ...]:
+        wanted = 0 if self._shown is None else self._shown.shown(self.task)
+        if len(demonstrations) != wanted:
             raise DataError(
                 f"task {self.task.name}, example {example.uid}",
-                f"has {len(example.sentences)} texts; the task has {len(self.task.sentences)}: "
-                f"{', '.join(self.task.sentences)}",
+                f"comes with {len(demonstrations)} demonstrations, its template is made for {wanted}; "
+                "shoestring.prompts.build.build_encoder returns the encoder that draws them",
             )
-        return example.sentences
+        for one in (example, *demonstrations):
+            if len(one.sentences) != len(self.task.sentences):
+                raise DataError(
+                    f"task {self.task.name}, example {one.uid}",
+                    f"has {len(one.sentences)} texts; the task has {len(self.task.sentences)}: "
+                    f"{', '.join(self.task.sentences)}",
+                )
+        return tuple(text for one in (example, *demonstrations) for text in one.sentences)
 
     def _label(self, example: Example) -> int | float:
         where = f"task {self.task.name}, example {example.uid}"
@@ -245,34 +318,17 @@ class PromptEncoder:
             before += len(part.ids)
         return before - 1
 
-    def _find_limit(self, codec: Codec, model_max_tokens: int | None) -> int:
+    def _find_room(self, codec: Codec, template: Template | None, model_max_tokens: int | None) -> Room:
         # The answers of a causal model are appended to the prompt and have to fit as well.
         answer = max(map(len, self.options)) if self.kind == "causal" else 0
         own = [longest for longest in (codec.max_tokens, model_max_tokens) if longest is not None]
-        limit = min([self.settings.max_tokens or self.task.limits.max_tokens, *(longest - answer for longest in own)])
-        if limit < 1:
-            raise PromptTooLongError(
-                f"task {self.task.name}: the longest answer has {answer} tokens, which leaves no room for a prompt in "
-                f"a model of {min(own)}; choose shorter label words"
-            )
-        return limit
-
-    def _too_long(self, example: Example, parts: list[Part], reason: str) -> str:
-        count = sum(len(part.ids) for part in parts)
-        asked = self.settings.max_tokens or self.task.limits.max_tokens
-        cause = "max_tokens" if self.limit == asked else "what the model can read"
-        fixed = sum(len(part.ids) for part in parts if not isinstance(part.piece, Sentence))
-        remedies = [
-            "limit the sentences (limits.first_sentence_tokens, limits.other_sentence_tokens in the task file)",
-            *(["cut the longest sentence instead (prompt.truncate=sentence)"] if self._truncate == "tail" else []),
-            *(["let it be cut (prompt.truncate=tail or sentence)"] if self._truncate == "error" else []),
-            *(["raise prompt.max_tokens"] if self.limit == asked else ["choose a model that reads more"]),
-        ]
-        return (
-            f"task {self.task.name}, example {example.uid}: the {'input' if self.kind == 'head' else 'prompt'} has "
-            f"{count} tokens ({fixed} of them the template's), the limit is {self.limit} ({cause}), {reason}; "
-            f"{', or '.join(remedies)}"
-        )
+        shown = self._shown
+        limit, asked = find_room(self.task, self.settings, template, shown, min(own, default=None), answer)
+        truncate: Truncate = "sentence" if self.kind == "causal" else "tail"
+        if shown is not None:
+            truncate = shown.truncate(_form(self.kind))
+        count, what = 0 if shown is None else shown.shown(self.task), "input" if self.kind == "head" else "prompt"
+        return Room(limit, asked, self.settings.truncate or truncate, count, what)
 
 
 def find_template(task: Task, form: Kind, settings: PromptSettings) -> tuple[Pieces, Template]:
@@ -291,17 +347,12 @@ def find_template(task: Task, form: Kind, settings: PromptSettings) -> tuple[Pie
     return pieces, chosen.template
 
 
-def _refuse_prompt(task: Task, settings: PromptSettings) -> None:
-    given = [name for name in ("template", "answer", "label_words") if getattr(settings, name)]
-    if given:
-        raise TemplateError(
-            f"task {task.name}: a classification head reads the bare sentences, so {' and '.join(given)} would have no "
-            "effect; leave them out, or use a masked or causal model with prompts"
-        )
+def _form(kind: Kind) -> Form:
+    return "masked" if kind == "masked" else "causal"
 
 
-def _last_to_keep(pieces: Pieces, kind: Kind) -> int | None:
-    """Return the index of the last piece that a tail cut must leave whole."""
+def _to_keep(pieces: Pieces, kind: Kind) -> int | None:
+    """Return the index of the piece that a cut of the tail, or of the head, must not reach."""
     if kind == "head":
         return None
     if kind == "masked":

@@ -116,7 +116,7 @@ class PieceEncoder:
             case _:
                 return None
 
-    def _encoded(self, text: str, first: bool) -> tuple[int, ...]:  # noqa: FBT001 - a part of the cache's key
+    def _encoded(self, text: str, first: bool) -> tuple[int, ...]:
         return tuple(self._codec.encode(text) if first else self._codec.continuation(text))
 
     def _limit(self, piece: Sentence) -> int | None:

@@ -36,6 +36,9 @@ class TextForm(Settings):
     """What the prompt is when it asks about nothing: the answer's own probability is measured behind it."""
     calibration_answer: str | None = None
     """The answer behind the calibration prompt; `answer` unless given."""
+    demonstration: str | None = None
+    """An example with its answer, as it is shown to the model together with a question; prompt and answer unless given.
+    """
     separator: str = "\n\n"
     """Between demonstrations, and between them and the query."""
     strip: bool = True
@@ -84,7 +87,11 @@ class Limits(Settings):
     first_sentence_tokens: PositiveInt | None = None
     """Longest first sentence (LM-BFF: `first_sent_limit`)."""
     other_sentence_tokens: PositiveInt | None = None
-    """Longest sentence of any other index (LM-BFF: `other_sent_limit`)."""
+    """Longest sentence of any other index, those of demonstrations included (LM-BFF: `other_sent_limit`)."""
+    demonstration_samples: PositiveInt = 16
+    """Draws of per-label demonstrations for each example in prediction (LM-BFF: `num_sample`)."""
+    double_with_demonstrations: bool = False
+    """Whether `max_tokens` is twice as large with per-label demonstrations (LM-BFF: `double_demo`)."""
 
 
 class Golden(Settings):

@@ -9,6 +9,8 @@ from shoestring.registry import Registry
 
 if TYPE_CHECKING:
     from shoestring.data.example import Example
+    from shoestring.prompts.settings import Kind
+    from shoestring.tasks.spec import Task
 
 FormName = Literal["masked", "causal", "text"]
 
@@ -25,6 +27,20 @@ class Demonstrations(Settings):
     kind: str
     """Name in the registry."""
 
+    def problems(self, task: Task, kind: Kind) -> list[str]:
+        """Return why these demonstrations do not suit a task and a family of models."""
+        if self.forms & _FORMS[kind]:
+            return []
+        forms = " or ".join(sorted(self.forms))
+        return [f"of kind {self.kind!r} are for templates of {forms} form, which a {kind} model does not read"]
+
+
+_FORMS: dict[str, frozenset[FormName]] = {
+    "masked": frozenset({"masked"}),
+    "causal": frozenset({"causal", "text"}),
+    "seq2seq": frozenset({"text"}),
+    "head": frozenset(),
+}
 
 DEMONSTRATIONS: Registry[type[Any]] = Registry("way of demonstrating", "shoestring.prompts.demonstrations.catalog")
 

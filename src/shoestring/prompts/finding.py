@@ -1,0 +1,66 @@
+"""What of the prompt settings belongs to a task and a family of models: demonstrations, calibration prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from shoestring.errors import TemplateError
+from shoestring.prompts.demonstrations.templated import Templated
+from shoestring.prompts.template import Form, Pieces, Shape, parse
+
+if TYPE_CHECKING:
+    from shoestring.prompts.settings import Kind, PromptSettings
+    from shoestring.tasks.spec import Task, Template
+
+_OF_PROMPTS = ("template", "templates", "answer", "label_words", "demonstrations", "calibration")
+
+
+def find_demonstrations(task: Task, kind: Kind, settings: PromptSettings) -> Templated | None:
+    """Return the demonstrations of templates in LM-BFF's language that the settings ask for.
+
+    Raises:
+        TemplateError: if they do not suit the task or the model, or are not for such templates.
+    """
+    if settings.templates:
+        raise TemplateError(f"task {task.name}: prompt.templates asks for several encoders, one a template")
+    shown = settings.demonstrations
+    if shown is None or kind == "head":
+        return None
+    problems = shown.problems(task, kind)
+    if not isinstance(shown, Templated) and not problems:
+        problems = [f"of kind {shown.kind!r} are for templates with a text form"]
+    if problems:
+        raise TemplateError(f"task {task.name}: prompt.demonstrations {'; '.join(problems)}")
+    return cast("Templated", shown)
+
+
+def find_calibration(task: Task, form: Form, settings: PromptSettings, template: Template) -> Pieces | None:
+    """Return the parsed calibration prompt of a template, where surface-form calibration is asked for.
+
+    Raises:
+        TemplateError: if it has none, or one that is wrong.
+    """
+    if settings.calibration != "surface-form":
+        return None
+    name = settings.template or next(iter(task.templates), "")
+    where = f"task {task.name}, calibration of template {name!r} ({form})"
+    if template.calibration is None:
+        raise TemplateError(
+            f"{where}: there is none, which prompt.calibration=surface-form needs; write `calibration` beside "
+            f"`{form}` in the task file, or use prompt.calibration=contextual"
+        )
+    return parse(template.calibration, Shape(form, len(task.sentences), len(task.labels)), where)
+
+
+def refuse_prompt(task: Task, settings: PromptSettings) -> None:
+    """Refuse settings of prompts for a classification head.
+
+    Raises:
+        TemplateError: if there are any.
+    """
+    given = [name for name in _OF_PROMPTS if getattr(settings, name)]
+    if given:
+        raise TemplateError(
+            f"task {task.name}: a classification head reads the bare sentences, so {' and '.join(given)} would have no "
+            "effect; leave them out, or use a masked or causal model with prompts"
+        )
