@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import tiny_forwards
 from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
-from shoestring.zeroth import FZOO, MEAZO, HiZOO, MeZO, SparseMeZO, VarianceModifiedMeZO
+from shoestring.zeroth import FZOO, MEAZO, ForwardGradient, HiZOO, MeZO, SparseMeZO, VarianceModifiedMeZO
 from shoestring.zeroth.closures import PerExample, warn_of_coarse_loss
 from shoestring.zeroth.engines.base import ENGINES
 from shoestring.zeroth.trajectory import Recorder
@@ -205,6 +205,13 @@ def test_a_loss_in_half_precision_is_warned_of_once(dtype: torch.dtype, caplog: 
     found = [record.getMessage() for record in caplog.records]
     assert found == [] if dtype == torch.float32 else len(found) == 1
     assert all(f"the closure's loss is {dtype}" in message and "logits.float()" in message for message in found)
+
+
+def test_forward_gradient_refuses_dropout() -> None:
+    model = nn.Sequential(network(), nn.Dropout(0.5)).train()
+    optimizer = ForwardGradient(model.named_parameters(), lr=0.1)
+    with pytest.raises(OptimizerError, match=r"uses dropout with p=0\.5.*call model\.eval\(\)"):
+        optimizer.step(lambda: loss_of(model))
 
 
 @pytest.mark.parametrize("engine", ENGINES.names())

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.engines.guards import Refusal
 from shoestring.zeroth.tensors import Trained
 
 
@@ -24,12 +25,13 @@ def slope(closure: Closure, tensors: Sequence[Trained], directions: Directions, 
     Memory: the direction, as large as the weights it touches, and a tangent beside every activation that is alive.
 
     Raises:
-        OptimizerError: if the loss has no tangent: it is a number, detached, or made by operations without one.
+        OptimizerError: if the loss has no tangent: it is a number, detached, or made by operations without one; or if
+            the forward pass is random.
     """
     directions.prepare(tensors)
     with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # The only attention that has tangents.
         duals = {id(t.param): _dual(t, directions, seed) for t in tensors if directions.touches(t)}
-        with _Substitution(duals):
+        with Refusal(), _Substitution(duals):
             loss = closure()
         tangent = forward_ad.unpack_dual(loss).tangent if isinstance(loss, Tensor) else None
         if not isinstance(loss, Tensor) or tangent is None:
