@@ -1,0 +1,1 @@
+"""Formulas: what a kernel makes of Jacobians, one file a formula."""

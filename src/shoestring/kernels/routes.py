@@ -1,0 +1,234 @@
+"""How each parameter's gradients are had: from its layers where that gives what autograd gives, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from shoestring.errors import KernelError
+from shoestring.kernels.capture import Use, capture, uses_of
+from shoestring.kernels.cost import Terms, terms_of
+from shoestring.kernels.generic import requiring, written_out
+from shoestring.kernels.outputs import Items, Outputs
+from shoestring.kernels.parameters import Named, matrix_shape
+from shoestring.kernels.pieces import Flat, Gradients, Piece
+from shoestring.kernels.sketches import Sketcher
+from shoestring.models.prompted import evaluating
+
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
+_HALF = 0.05
+_ROUNDING = 64
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one parameter's gradients take and cost.
+
+    Attributes:
+        held: bytes an example, by the storage that holds them: layers with one input share it.
+        terms: what products cost.
+    """
+
+    held: Mapping[tuple[int, int], float]
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class Routes:
+    """How the gradients of each parameter are had.
+
+    Attributes:
+        params: the chosen parameters that have a part in the outputs, in the model's order.
+        uses: layers whose inputs and output gradients are captured, and those of idle parameters, to see them wake.
+        layered: names of parameters whose gradients come from layers.
+        single: names of those that go through autograd, one example at a time.
+        idle: chosen parameters without any part in the outputs.
+        footprints: by name.
+        outputs: C.
+        a_pass: operations of one example's passes through the model.
+    """
+
+    params: Named
+    uses: tuple[Use, ...]
+    layered: frozenset[str]
+    single: tuple[str, ...]
+    idle: tuple[str, ...]
+    footprints: Mapping[str, Footprint]
+    outputs: int
+    a_pass: float = 1.0
+
+    def only(self, names: Sequence[str]) -> Routes:
+        """Return the routes of some parameters."""
+        wanted = set(names)
+        uses = [replace(use, params={k: n for k, n in use.params.items() if n in wanted}) for use in self.uses]
+        return replace(
+            self,
+            params={name: param for name, param in self.params.items() if name in wanted},
+            uses=tuple(use for use in uses if use.params),
+            layered=self.layered & wanted,
+            single=tuple(name for name in self.single if name in wanted),
+        )
+
+
+def find_routes(
+    outputs: Outputs, items: Items, params: Named, sketcher: Sketcher, *, memory: int = 1 << 30, by_layer: bool = True
+) -> Routes:
+    """Return how the gradients of each parameter are had.
+
+    The longest and the shortest example go through the model together. What layers give as the gradient of each of
+    them is compared with autograd's: that finds tied weights that some code reads past its layer, layers called for
+    tokens of several examples at once, subclasses with a forward of their own. What differs goes through autograd.
+
+    Args:
+        outputs: the function.
+        items: all examples.
+        params: the chosen parameters.
+        sketcher: what is made of gradients before they are held.
+        memory: bytes that gradients of weights may take while they are compared.
+        by_layer: False sends every parameter through autograd.
+
+    Raises:
+        KernelError: if there is no example, or the outputs depend on no chosen parameter.
+    """
+    if not items:
+        raise KernelError("there is no example to compute a kernel of")
+    order = sorted(range(len(items)), key=lambda place: (outputs.length(items[place]), -place))
+    probe = [items[place] for place in dict.fromkeys((order[-1], order[0]))]
+    uses = tuple(uses_of(outputs.model, params)) if by_layer else ()
+    unused = list[str]()
+    footprints: dict[str, Footprint] = {}
+    count = 0
+    trial = Routes(params, uses, frozenset(name for use in uses for name in use.params.values()), (), (), {}, 0)
+    checks: list[tuple[str, float, float]] = []
+    for number, names in enumerate(_groups(params, memory)):
+        part = trial.only(names)
+        found = capture(outputs, probe, part.uses) if part.uses else None
+        count, part_checks, left = _compare(outputs, probe, part.params, found.pieces if found else {})
+        checks += [c for c in part_checks if found is not None and c[0] in part.layered and c[0] not in found.strange]
+        unused += left
+        for name in names:
+            if found is not None and name in part.layered:
+                pieces = sketcher.of(found.pieces[name], name, matrix_shape(params[name]))
+                shape = sketcher.shape(matrix_shape(params[name]))
+                held = Gradients((pieces,), (len(probe),), count, shape)
+                footprints[name] = _footprint(held, number)
+    norm = max((size for _, _, size in checks), default=0.0)
+    tolerance, eps = _precision(params)
+    layered = {name for name, gap, size in checks if gap <= tolerance * size + _ROUNDING * eps * norm}
+    if len(unused) == len(params):
+        raise KernelError(f"the scores depend on none of the chosen parameters: {', '.join(list(params)[:8])}")
+    # What autograd is to see to alone may come to have a part in later examples; what layers see to is watched.
+    idle = unused if by_layer else []
+    single = [name for name in params if name not in layered and name not in idle]
+    for name in single:
+        footprints[name] = _flat_footprint(sketcher.shape(matrix_shape(params[name])), count, params[name])
+    kept = {name: param for name, param in params.items() if name not in idle}
+    wanted = [replace(u, params={k: n for k, n in u.params.items() if n not in single}) for u in uses]
+    watched = tuple(use for use in wanted if use.params)
+    weights = sum(param.numel() for param in outputs.model.parameters())
+    a_pass = 2.0 * (1 + count) * weights * outputs.length(probe[0])
+    return Routes(kept, watched, frozenset(layered), tuple(single), tuple(idle), footprints, count, a_pass)
+
+
+def gradients_of_items(
+    outputs: Outputs, batches: Sequence[Items], routes: Routes, sketcher: Sketcher
+) -> Iterator[tuple[Tensor, dict[str, tuple[Piece, ...]]]]:
+    """Yield outputs and pieces of every parameter, batch by batch.
+
+    Raises:
+        KernelError: if a layer that was checked is called for these examples in a way in which it was not.
+    """
+    singles = {name: routes.params[name] for name in routes.single}
+    for items in batches:
+        values, found = None, dict[str, tuple[Piece, ...]]()
+        if routes.uses:
+            captured = capture(outputs, items, routes.uses)
+            values = captured.values
+            new = {name for name in routes.idle if captured.pieces.get(name)}
+            strange = sorted(new | (captured.strange & routes.layered))
+            if strange:
+                raise KernelError(
+                    f"{strange[0]} is used for these examples in another way than for those it was checked on; "
+                    'use route="autograd", which is slower and takes any use'
+                )
+            found |= {name: captured.pieces[name] for name in captured.pieces if name in routes.layered}
+        if singles:
+            values, flats = written_out(outputs, items, singles)
+            found |= {name: (flat,) for name, flat in flats.items()}
+        if values is None:
+            raise KernelError("no parameter is asked about")
+        sketched = {n: sketcher.of(p, n, matrix_shape(routes.params[n])) for n, p in found.items()}
+        yield values, sketched
+
+
+def _groups(params: Named, memory: int) -> Iterator[list[str]]:
+    """Yield names of parameters whose gradients together fit in memory."""
+    group, size = list[str](), 0
+    for name, param in params.items():
+        bytes_ = param.numel() * param.element_size()
+        if group and size + bytes_ > memory:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += bytes_
+    yield group
+
+
+def _compare(
+    outputs: Outputs, probe: Items, params: Named, pieces: Mapping[str, Sequence[Piece]]
+) -> tuple[int, list[tuple[str, float, float]], list[str]]:
+    """Return C, (name, distance from autograd, norm) of each parameter, and names of those without a part."""
+    checks: list[tuple[str, float, float]] = []
+    with torch.enable_grad(), evaluating(outputs.model), requiring(params.values()):
+        values = outputs.values(probe)
+        count = values.shape[1]
+        if not values.requires_grad:
+            return count, [], list(params)
+        # Another weight for every example and output, so that none is taken for another.
+        weights = torch.arange(1, values.numel() + 1, device=values.device, dtype=values.dtype).view_as(values)
+        grads = torch.autograd.grad((values * weights).sum(), list(params.values()), allow_unused=True)
+    outputs.passes.backward += 1
+    outputs.passes.backward_examples += len(probe)
+    for (name, param), grad in zip(params.items(), grads, strict=True):
+        if grad is not None:
+            checks.append((name, *_distance(grad.reshape(matrix_shape(param)), pieces.get(name, ()), weights)))
+    parts = {name for name, _, _ in checks}
+    return count, checks, [name for name in params if name not in parts]
+
+
+def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[float, float]:
+    """Return the distance of a gradient from what pieces sum to, and its norm; few rows at a time."""
+    gap = size = 0.0
+    tall = max(1, (1 << 22) // max(1, grad.shape[1] * weights.numel()))
+    for start in range(0, grad.shape[0], tall):
+        rows = slice(start, min(start + tall, grad.shape[0]))
+        true = grad[rows].to(weights.dtype)
+        made = torch.zeros((*weights.shape, *true.shape), dtype=weights.dtype, device=grad.device)
+        for piece in pieces:
+            piece.add_to(made, rows)
+        gap += float((torch.einsum("nc,ncrw->rw", weights, made) - true).square().sum())
+        size += float(true.square().sum())
+    return gap**0.5, size**0.5
+
+
+def _precision(params: Named) -> tuple[float, float]:
+    dtypes = {param.dtype for param in params.values()}
+    worst = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return _TOLERANCE.get(worst, _HALF), torch.finfo(worst).eps
+
+
+def _footprint(gradients: Gradients, group: int) -> Footprint:
+    held: dict[tuple[int, int], float] = {}
+    for tensor in gradients.tensors():
+        storage = tensor.untyped_storage()
+        held[group, storage.data_ptr()] = storage.nbytes() / gradients.total
+    return Footprint(held, terms_of(gradients))
+
+
+def _flat_footprint(shape: tuple[int, int], outputs: int, param: nn.Parameter) -> Footprint:
+    size = outputs * shape[0] * shape[1] * param.element_size()
+    terms = terms_of(Gradients(((Flat(torch.empty(0, 1, 1, 1)),),), (0,), outputs, shape))
+    return Footprint({(-1, id(param)): float(size)}, terms)
