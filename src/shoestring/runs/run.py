@@ -31,6 +31,7 @@ from shoestring.prompts.pool import Pool
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
+from shoestring.runs.looking import apply_tuning
 from shoestring.runs.record import (
     PREDICTIONS,
     Memory,
@@ -143,8 +144,9 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
-    model = config.tuning.apply(loaded.model, config.seed)
-    subject = PromptedModel(model, task, encoder, SCORERS.get(kind), _pad_id(loaded), settings=config.prompt)
+    base = PromptedModel(loaded.model, task, encoder, SCORERS.get(kind), _pad_id(loaded), settings=config.prompt)
+    objective = getattr(config.method, "objective", None)
+    subject = replace(base, model=apply_tuning(config.tuning, base, prompts["train"], config.seed, objective))
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
 
 
