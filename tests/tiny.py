@@ -22,6 +22,7 @@ from shoestring.methods.base import METHODS
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
+from shoestring.models.settings import MODEL_KINDS
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
 from shoestring.prompts.settings import PromptSettings
 from shoestring.runs.config import RunConfig, load_config
@@ -61,16 +62,25 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2},
     "mistral": SIZES | {"num_key_value_heads": 2, "initializer_range": 0.2, "sliding_window": 24},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 1},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 66,
+        "init_std": 0.2,
+        "decoder_start_token_id": 2,
+    },
 }
 # Models of the demo that have hardly been trained.
 DEMO_MODEL = ModelSettings(hidden=16, layers=1, heads=2, steps=4, batch_size=8)
 MASKED = ("roberta", "bert", "distilbert", "albert", "electra", "modernbert")
 CAUSAL = ("opt", "llama", "gpt2", "gemma2", "qwen3", "mistral", "bloom")
-_CLASSES = {
-    "masked": "AutoModelForMaskedLM",
-    "causal": "AutoModelForCausalLM",
-    "head": "AutoModelForSequenceClassification",
-}
+SEQ2SEQ = ("t5", "bart")
 
 
 def bpe_tokenizer() -> PreTrainedTokenizerBase:
@@ -133,11 +143,13 @@ def build_model(architecture: str, kind: str, seed: int = 0, **changes: Any) -> 
     with torch.random.fork_rng(devices=[]), quiet():
         config = transformers.AutoConfig.for_model(architecture, **settings)
         torch.random.manual_seed(seed)
-        model = getattr(transformers, _CLASSES[kind]).from_config(config)
+        model = getattr(transformers, MODEL_KINDS.get(kind).loader).from_config(config)
         with torch.no_grad():
             for param in model.parameters():
                 if param.ndim == 1:  # biases begin at 0 and norms at 1, which would hide mistakes with them
                     param.add_(0.1 * torch.randn_like(param))
+    if architecture == "bart" and kind == "seq2seq":
+        model.generation_config.forced_bos_token_id = 0
     return model.eval()
 
 
@@ -221,7 +233,8 @@ def prompted(
         changes = {"num_labels": labels} | changes
     model = build_model(architecture, kind, **changes).to(dtype)
     tokenizer = bpe_tokenizer()
-    encoder = PromptEncoder(task, tokenizer, kind, PromptSettings(answer=answer), 64)  # pyright: ignore[reportArgumentType]
+    form: Any = "causal" if kind == "seq2seq" else kind  # The same texts, in front of another model.
+    encoder = PromptEncoder(task, tokenizer, form, PromptSettings(answer=answer), 64)
     return PromptedModel(model, task, encoder, SCORERS.get(kind), int(str(tokenizer.pad_token_id)))
 
 

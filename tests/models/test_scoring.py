@@ -168,7 +168,7 @@ def test_scores_of_half_precision_models_are_float32(architecture: str, kind: st
     assert subject.predict(tiny.encoded(subject, 2), 2).dtype == torch.float32
 
 
-CONTRACT = {"masked": "roberta", "causal": "opt", "head": "roberta"}
+CONTRACT = {"masked": "roberta", "causal": "opt", "head": "roberta", "seq2seq": "t5"}
 
 
 @pytest.mark.parametrize("kind", SCORERS.names())

@@ -31,6 +31,25 @@ def causal_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[flo
     return scores
 
 
+def decoded_log_probs(model: Any, prompt: EncodedPrompt, option: Sequence[int]) -> list[float]:
+    """Return log p of each token of `option` in the decoder of a model whose encoder reads the prompt."""
+    config = model.generation_config
+    start = [config.decoder_start_token_id]
+    start += [config.forced_bos_token_id] if config.forced_bos_token_id is not None else []
+    rows = logits(model, prompt.ids, decoder_input_ids=torch.tensor([[*start, *option]])).log_softmax(-1)
+    return [float(rows[len(start) + place - 1, token]) for place, token in enumerate(option)]
+
+
+def seq2seq_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[float]]:
+    """Return the mean log-probability of each candidate's scored tokens; of each prompt as many as it has."""
+    scores = []
+    for prompt in prompts:
+        found = [decoded_log_probs(model, prompt, option) for option in prompt.options]
+        ends = [row[-last:] for row, last in zip(found, prompt.scored_lengths, strict=True)]
+        scores.append([sum(row) / len(row) for row in ends])
+    return scores
+
+
 def masked_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[float]]:
     """Return the logit of each label word at the mask."""
     scores = []

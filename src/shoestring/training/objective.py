@@ -26,6 +26,10 @@ class Objective(ABC):
     needs_vocabulary: ClassVar[bool]
     kinds: ClassVar[frozenset[Kind]]
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Return a batch with what a loss needs to know of all its examples together: it may be cut or repeated."""
+        return batch
+
     @abstractmethod
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return one loss an example [N], whose mean is the loss of the batch.

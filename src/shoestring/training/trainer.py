@@ -77,7 +77,7 @@ class PromptTrainer(Trainer):
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """Return the batch of training examples `indices`, with the indices in it so that errors can name them."""
-        batch = self.job.subject.collate([self.job.train[index] for index in indices])
+        batch = self.objective.prepare(self.job.subject.collate([self.job.train[index] for index in indices]))
         return {**batch, _EXAMPLE: torch.tensor(indices)}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
