@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from shoestring.errors import DataError, TemplateError, suggest
 from shoestring.prompts.choose import choose
@@ -101,6 +101,7 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Redraws(Protocol):
     """An encoder that asks a training example otherwise each time: with other demonstrations, or another template."""
 
@@ -165,7 +166,7 @@ class PromptEncoder:
         self.words: LabelWords | None = None
         self.options: Options = ()
         template: Template | None = None
-        calibration: Pieces | None = None
+        without: Pieces | None = None
         limits = task.limits
         if kind == "head":
             refuse_prompt(task, self.settings)
@@ -174,13 +175,14 @@ class PromptEncoder:
             limits = Limits(max_tokens=limits.max_tokens)
         else:
             pieces, template = find_template(task, kind, self.settings)
-            calibration = find_calibration(task, _form(kind), self.settings, template)
+            without = find_calibration(task, _form(kind), self.settings, template, pieces)
             self.words = label_words(task, template, self.settings.label_words)
             if kind == "masked":
                 mask_id(codec)  # Before the label words: a causal tokenizer's would be refused for the wrong reason.
             self.options = (encode_masked if kind == "masked" else encode_causal)(self.words, codec)
         self._asked = self._made(pieces, codec, limits)
-        self._calibration = None if calibration is None else self._made(calibration, codec, limits)
+        shown = self.settings.calibration_demonstrations
+        self._without = None if without is None else self._made(without, codec, limits, shown=shown)
         self._labels = {name: number for number, name in enumerate(task.label_names)}
         self._room = self._find_room(codec, template, model_max_tokens)
         self.pieces, self.limit = self._asked.pieces, self._room.limit
@@ -195,10 +197,9 @@ class PromptEncoder:
         """
         sentences = self._sentences(example, demonstrations)
         prompt = self._encoded(self._asked, example, sentences, demonstrations)
-        without = [
-            self._encoded(asked, example, texts, demonstrations) for asked, texts in self._content_free(sentences)
-        ]
-        return replace(prompt, calibrations=tuple(without)) if without else prompt
+        if self._without is None:
+            return prompt
+        return replace(prompt, calibrations=self._calibrations(self._without, example, sentences, demonstrations))
 
     def parts(self, example: Example, demonstrations: Sequence[Example] = ()) -> tuple[list[Part], int]:
         """Return the tokens of each piece of the template as they go into the model, and the number of tokens cut.
@@ -228,10 +229,21 @@ class PromptEncoder:
         labels = [label_number(self.task, one) for one in demonstrations]
         return render_text(self.pieces, self._sentences(example, demonstrations), words, labels)
 
-    def _made(self, pieces: Pieces, codec: Codec, limits: Limits) -> _Asked:
-        if self._shown is not None:
+    def _made(self, pieces: Pieces, codec: Codec, limits: Limits, *, shown: bool = True) -> _Asked:
+        if shown and self._shown is not None:
             pieces = self._shown.arranged(pieces, self.task, _form(self.kind))
         return _Asked(pieces, PieceEncoder(pieces, codec, limits, self.options), _to_keep(pieces, self.kind))
+
+    def _calibrations(
+        self, asked: _Asked, example: Example, sentences: tuple[str, ...], demonstrations: Sequence[Example]
+    ) -> tuple[EncodedPrompt, ...]:
+        shown = demonstrations if self.settings.calibration_demonstrations else ()
+        size = len(self.task.sentences)
+        own, others = sentences[:size], sentences[size : size * (1 + len(shown))]
+        asked_about = [(text,) * size for text in CONTENT_FREE]
+        if self.settings.calibration == "surface-form":
+            asked_about = [own]  # Its template says nothing of them, unless it says so.
+        return tuple(self._encoded(asked, example, (*about, *others), shown) for about in asked_about)
 
     def _encoded(
         self, asked: _Asked, example: Example, sentences: Sequence[str], demonstrations: Sequence[Example]
@@ -266,15 +278,6 @@ class PromptEncoder:
             whole = [*opening, *parts, *ending]
             raise self._room.too_long(where, whole, str(reason), len(self.task.sentences)) from None
         return [*opening, *parts, *ending], cut + cut_by_limits
-
-    def _content_free(self, sentences: tuple[str, ...]) -> list[tuple[_Asked, tuple[str, ...]]]:
-        """Return what is asked about nothing: the template and the sentences it is given."""
-        if self._calibration is not None:
-            return [(self._calibration, sentences)]
-        if self.settings.calibration != "contextual":
-            return []
-        size = len(self.task.sentences)
-        return [(self._asked, (text,) * size + sentences[size:]) for text in CONTENT_FREE]
 
     def _sentences(self, example: Example, demonstrations: Sequence[Example]) -> tuple[str, ...]:
         wanted = 0 if self._shown is None else self._shown.shown(self.task)

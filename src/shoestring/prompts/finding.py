@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from shoestring.errors import TemplateError
+from shoestring.prompts.choose import choose
 from shoestring.prompts.demonstrations.templated import Templated
 from shoestring.prompts.template import Form, Pieces, Shape, parse
 
@@ -34,22 +35,23 @@ def find_demonstrations(task: Task, kind: Kind, settings: PromptSettings) -> Tem
     return cast("Templated", shown)
 
 
-def find_calibration(task: Task, form: Form, settings: PromptSettings, template: Template) -> Pieces | None:
-    """Return the parsed calibration prompt of a template, where surface-form calibration is asked for.
+def find_calibration(
+    task: Task, form: Form, settings: PromptSettings, template: Template, pieces: Pieces
+) -> Pieces | None:
+    """Return what is asked about nothing: the template's calibration prompt, or itself with other texts; None if none.
 
     Raises:
-        TemplateError: if it has none, or one that is wrong.
+        TemplateError: if a calibration prompt is asked for and there is none, or one that is wrong.
     """
     if settings.calibration != "surface-form":
-        return None
-    name = settings.template or next(iter(task.templates), "")
-    where = f"task {task.name}, calibration of template {name!r} ({form})"
+        return None if settings.calibration is None else pieces
+    where = f"task {task.name}, template {choose(task, form, settings, (form,)).name!r} ({form})"
     if template.calibration is None:
         raise TemplateError(
-            f"{where}: there is none, which prompt.calibration=surface-form needs; write `calibration` beside "
-            f"`{form}` in the task file, or use prompt.calibration=contextual"
+            f"{where} has no calibration prompt, which prompt.calibration=surface-form needs; write `calibration` "
+            f"beside `{form}` in the task file, or use prompt.calibration=contextual"
         )
-    return parse(template.calibration, Shape(form, len(task.sentences), len(task.labels)), where)
+    return parse(template.calibration, Shape(form, len(task.sentences), len(task.labels)), f"{where}, calibration")
 
 
 def refuse_prompt(task: Task, settings: PromptSettings) -> None:

@@ -33,9 +33,11 @@ class PromptSettings(Settings):
     """Longest whole input. Without it, the task's `limits.max_tokens`; never more than the model can read."""
     truncate: Truncate | None = None
     """What happens to a longer input. `tail`, as published: its end is cut off, which is an error where the mask or,
-    for causal models, the end of the template would go. `sentence`: the longest sentence loses tokens at its end, and
-    the template stays whole. `error`: nothing is cut. By default `sentence` for causal models, whose template ends
-    with the question, and `tail` for the others. Records count the examples that were cut."""
+    for causal models, the end of the template would go. `head`: its beginning is cut off, and with it demonstrations
+    that stand in front. `sentence`: the longest sentence loses tokens at its end, and the template stays whole.
+    `error`: nothing is cut. By default, of templates in LM-BFF's language, `sentence` for causal models, whose template
+    ends with the question, and `tail` for the others; `head` for text forms, which know no sentences. Records count the
+    examples that were cut."""
     templates: tuple[str, ...] = ()
     """Names or texts of several templates, as `template`: scores are averaged over them. Not with `template`."""
     demonstrations: AnyDemonstrations | None = None
@@ -44,6 +46,11 @@ class PromptSettings(Settings):
     """Whether scores are corrected for what the answers score where nothing is asked. `surface-form`: behind the
     template's own calibration prompt, and the same demonstrations; `contextual`: with `N/A`, an empty text and `[MASK]`
     in the place of every text."""
+    calibration_demonstrations: bool = True
+    """Whether the prompt that asks about nothing has the demonstrations as well (MeZO: `icl_sfc`; `false`: `sfc`)."""
+    begin: str | None = None
+    """A token that inputs of text forms begin with, instead of what the tokenizer puts there: MeZO begins those of OPT
+    with `<s>`."""
     score: Literal["mean", "sum"] | None = None
     """Whether a candidate's score is the mean or the sum of the log-probabilities of its tokens. By default the mean,
     and the sum with `surface-form` calibration, as published."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
+from shoestring.prompts.ensemble import together
 from shoestring.seeds import numpy_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from shoestring.data.example import Example
     from shoestring.prompts.demonstrations.drawing import Drawer
@@ -25,14 +26,11 @@ class DemonstrationEncoder:
     Args:
         asked: the encoder of the template, which takes demonstrations.
         drawer: draws them.
-        number: of several templates, the number of this one; draws are numbered `number`, `number + of`, ...
-        of: the number of templates.
     """
 
-    def __init__(self, asked: PromptEncoder, drawer: Drawer, number: int = 0, of: int = 1) -> None:
+    def __init__(self, asked: PromptEncoder, drawer: Drawer) -> None:
         self.asked, self.task, self.limit = asked, asked.task, asked.limit
         self._drawer = drawer
-        self._draws = range(number, of * drawer.settings.repeats(asked.task), of)
         self._examples = {example.uid: example for example in drawer.pool.examples}
 
     def draws(self, example: Example) -> list[tuple[Example, ...]]:
@@ -41,8 +39,8 @@ class DemonstrationEncoder:
         Raises:
             DataError: if there are too few.
         """
-        seed = self._drawer.pool.seed
-        return self._drawer.drawn(example, (numpy_stream(seed, _STREAM, example.uid, draw) for draw in self._draws))
+        seed, draws = self._drawer.pool.seed, range(self._drawer.settings.repeats(self.task))
+        return self._drawer.drawn(example, (numpy_stream(seed, _STREAM, example.uid, draw) for draw in draws))
 
     def encode(self, example: Example) -> EncodedPrompt:
         """Return the model input of an example with its first draw of demonstrations; the others are its variants.
@@ -86,10 +84,3 @@ class DemonstrationEncoder:
             return replace(prompt, variants=())
         (shown,) = self._drawer.drawn(example, [numpy_stream(seed, _STREAM)])
         return self.asked.encode(example, shown)
-
-
-def together(prompts: Sequence[EncodedPrompt]) -> EncodedPrompt:
-    """Return one example asked in several ways: the first, with the others as its variants."""
-    first, *others = prompts
-    cut = max(prompt.truncated for prompt in prompts)
-    return replace(first, truncated=cut, variants=tuple(others)) if others else first
