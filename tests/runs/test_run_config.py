@@ -52,6 +52,8 @@ CHANGES = {
     "prompt.max_tokens": ("prompt.max_tokens=64",),
     "prompt.truncate": ("prompt.truncate=error",),
     "prompt.demonstrations": ("prompt.demonstrations={kind='in-context'}",),
+    "prompt.calibration_demonstrations": ("prompt.calibration_demonstrations=false",),
+    "prompt.begin": ("prompt.begin=<s>",),
     "prompt.calibration": ("prompt.calibration=contextual",),
     "prompt.score": ("prompt.score=sum",),
     "prompt.templates": ('prompt.templates=["lm-bff"]',),

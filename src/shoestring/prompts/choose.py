@@ -92,15 +92,15 @@ def _given(text: str, forms: tuple[FormName, ...]) -> Chosen | None:
         return Chosen(GIVEN, Template.model_construct(text=TextForm(prompt=text)), "text")
     if "*" not in text:
         return None
-    form = next((form for form in forms if form != "text"), None)
+    form: FormName | None = next((form for form in forms if form != "text"), None)
     if form is None:
         return None
-    masked, causal = (text if form == name else None for name in ("masked", "causal"))
-    return Chosen(GIVEN, Template.model_construct(masked=masked, causal=causal), form)
+    template = Template.model_construct(masked=text) if form == "masked" else Template.model_construct(causal=text)
+    return Chosen(GIVEN, template, form)
 
 
 def _having(name: str, template: Template, forms: tuple[FormName, ...]) -> Chosen | None:
-    form = next((form for form in forms if getattr(template, form) is not None), None)
+    form: FormName | None = next((form for form in forms if getattr(template, form) is not None), None)
     return None if form is None else Chosen(name, template, form)
 
 

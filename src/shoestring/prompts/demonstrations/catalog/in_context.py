@@ -25,7 +25,6 @@ COUNT = 32
 WHERE = "prompt.demonstrations"
 
 
-@DEMONSTRATIONS.register("in-context")
 class InContext(Demonstrations):
     """Demonstrations in front of the question, for templates with a text form.
 
@@ -105,6 +104,9 @@ class InContext(Demonstrations):
             return examples
         cut = slice(self.max_characters)
         return tuple(replace(one, sentences=tuple(text[cut] for text in one.sentences)) for one in examples)
+
+
+DEMONSTRATIONS.register("in-context")(InContext)
 
 
 def _check_counts(groups: Mapping[str | None, int], examples: Sequence[Example], task: Task) -> None:
