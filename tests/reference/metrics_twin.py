@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,3 +51,61 @@ def spearman(predictions: Sequence[float], targets: Sequence[float]) -> float:
 
 
 TWINS = {"accuracy": accuracy, "f1": f1, "mcc": mcc, "pearson": pearson, "spearman": spearman}
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text as the published metric sees them, word by word and character by character."""
+    kept = "".join(character for character in text.lower() if character not in string.punctuation)
+    return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+
+def token_f1(answer: str, golds: Sequence[str]) -> float:
+    if golds[0] in ("CANNOTANSWER", "no answer"):
+        return float(words_of(answer) == words_of(golds[0]))
+    worths = []
+    for gold in golds:
+        left, same = words_of(gold), 0
+        for word in words_of(answer):
+            if word in left:
+                left.remove(word)
+                same += 1
+        if same == 0:
+            worths.append(0.0)
+            continue
+        precision, recall = same / len(words_of(answer)), same / len(words_of(gold))
+        worths.append(2 * precision * recall / (precision + recall))
+    return max(worths)
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> float:
+    return float(any(words_of(answer) == words_of(gold) for gold in golds))
+
+
+def rouge_l(answer: str, golds: Sequence[str]) -> float:
+    worths = [0.0]
+    for gold in golds:
+        given, right = (
+            "".join(c if c in string.ascii_lowercase + string.digits else " " for c in one.lower()).split()
+            for one in (answer, gold)
+        )
+        common = subsequence(given, right)
+        if common:
+            precision, recall = common / len(given), common / len(right)
+            worths.append(2 * precision * recall / (precision + recall))
+    return max(worths)
+
+
+def subsequence(one: list[str], other: list[str]) -> int:
+    """Return the length of the longest common subsequence, from the table of all prefixes."""
+    table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
+    for i, word in enumerate(one):
+        for j, another in enumerate(other):
+            table[i + 1][j + 1] = table[i][j] + 1 if word == another else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
+def string_match(answer: str, golds: Sequence[str]) -> float:
+    return float(any(answer.strip() == gold.strip() for gold in golds))
+
+
+TEXT_TWINS = {"token-f1": token_f1, "exact-match": exact_match, "rouge-l": rouge_l, "string-match": string_match}

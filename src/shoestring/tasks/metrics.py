@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from shoestring.errors import DataError
 from shoestring.registry import Registry
+from shoestring.tasks.text_metrics import exact_match, rouge_l, string_match, token_f1
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,7 @@ Numbers = Sequence[int] | Sequence[float]
 CLASSIFICATION: frozenset[Kind] = frozenset({"classification"})
 CHOICE: frozenset[Kind] = frozenset({"classification", "multiple-choice"})
 REGRESSION: frozenset[Kind] = frozenset({"regression"})
+GENERATION: frozenset[Kind] = frozenset({"generation"})
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Metric:
         kinds: the kinds of task it makes sense for.
         title: how tables call it.
         higher_is_better: the direction of selection on dev.
+        worth: of generation tasks, what one written answer is worth, given all right ones; `function` is the mean.
     """
 
     function: Callable[[NDArray[np.float64], NDArray[np.float64]], float]
     kinds: frozenset[Kind]
     title: str
     higher_is_better: bool = True
+    worth: Callable[[str, Sequence[str]], float] | None = None
 
     def compute(self, predictions: Numbers, targets: Numbers) -> float:
         """Return the metric of predictions [N] against targets [N].
@@ -56,6 +60,20 @@ class Metric:
                 )
         return float(self.function(given, true))
 
+    def worths(self, answers: Sequence[str], golds: Sequence[Sequence[str]]) -> list[float]:
+        """Return what each of the written answers [N] is worth, given all right answers to each question.
+
+        Raises:
+            DataError: if the metric is not for written answers, the lengths differ, or a question has no right answer.
+        """
+        if self.worth is None:
+            raise DataError(self.title, "is not for written answers")
+        if len(answers) != len(golds):
+            raise DataError(self.title, f"{len(answers)} answers for {len(golds)} questions")
+        if not all(golds):
+            raise DataError(self.title, f"question {[*map(bool, golds)].index(False)} has no right answer")
+        return [self.worth(answer, right) for answer, right in zip(answers, golds, strict=True)]
+
 
 METRICS: Registry[Metric] = Registry("metric", package=None)
 
@@ -71,6 +89,23 @@ def compute(names: Iterable[str], predictions: Numbers, targets: Numbers) -> dic
         DataError: if there is nothing to score, the lengths differ, or a number is not finite.
     """
     return {name: METRICS.get(name).compute(predictions, targets) for name in names}
+
+
+def compute_texts(names: Iterable[str], answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the metrics called `names` of written answers [N], given all right answers to each question.
+
+    >>> compute_texts(["token-f1", "exact-match"], ["the Tiber", "in 5 BC"], [["Tiber"], ["5"]])
+    {'token-f1': 0.75, 'exact-match': 0.5}
+
+    Raises:
+        UnknownNameError: if a metric has another name.
+        DataError: if there is nothing to score, the lengths differ, or a metric is not for written answers.
+    """
+    found: dict[str, float] = {}
+    for name in names:
+        worths = METRICS.get(name).worths(answers, golds)
+        found[name] = METRICS.get(name).compute(worths, worths)
+    return found
 
 
 def _accuracy(predictions: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
@@ -113,6 +148,11 @@ def _spearman(predictions: NDArray[np.float64], targets: NDArray[np.float64]) ->
     return cast("float", spearmanr(predictions, targets)[0])
 
 
+def _mean(worths: NDArray[np.float64], _: NDArray[np.float64]) -> float:
+    """Mean of what the answers are worth."""
+    return float(worths.mean())
+
+
 def _constant(numbers: NDArray[np.float64]) -> bool:
     return bool((numbers == numbers[0]).all())
 
@@ -127,3 +167,7 @@ METRICS.register("f1")(Metric(_f1, CLASSIFICATION, "F1"))
 METRICS.register("mcc")(Metric(_mcc, CLASSIFICATION, "Matthews correlation"))
 METRICS.register("pearson")(Metric(_pearson, REGRESSION, "Pearson correlation"))
 METRICS.register("spearman")(Metric(_spearman, REGRESSION, "Spearman correlation"))
+METRICS.register("token-f1")(Metric(_mean, GENERATION, "F1", worth=token_f1))
+METRICS.register("exact-match")(Metric(_mean, GENERATION, "EM", worth=exact_match))
+METRICS.register("rouge-l")(Metric(_mean, GENERATION, "ROUGE-L", worth=rouge_l))
+METRICS.register("string-match")(Metric(_mean, GENERATION, "same text", worth=string_match))
