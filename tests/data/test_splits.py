@@ -312,9 +312,9 @@ def test_a_source_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "reviews.json").write_text("{}")
-    with pytest.raises(DataError, match=r"is of an unknown kind '.json'; did you mean 'jsonl'"):
-        draw(load_task("SST-2"), settings_of(tmp_path / "reviews.json"), 1)
+    (tmp_path / "reviews.jsnl").write_text("{}")
+    with pytest.raises(DataError, match=r"is of an unknown kind '.jsnl'; did you mean 'jsonl'"):
+        draw(load_task("SST-2"), settings_of(tmp_path / "reviews.jsnl"), 1)
 
 
 def test_columns_must_fit_the_task_and_a_file(tmp_path: Path) -> None:

@@ -55,6 +55,19 @@ def test_a_run_folder_holds_these_files_and_no_others(config: RunConfig) -> None
     }  # fmt: skip
 
 
+def test_a_test_set_alone_is_enough_where_nothing_is_trained(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "SST-2").mkdir()
+    shutil.copy(tiny_original / "SST-2" / "dev.tsv", tmp_path / "SST-2")
+    alone = {"k": 16, "mode": "subset", "num_train": 0, "num_eval": 9}
+    done = run(tiny.config(tiny_masked_folder, tmp_path, tmp_path / "runs", data=alone, method={"kind": "zero-shot"}))
+    assert set(done.metrics) == {"test"}
+    assert done.split is not None
+    assert (done.split.train, done.split.dev, done.split.tests) == (0, 0, {"test": 9})
+    assert len(jsonl(tmp_path / "runs" / done.run_id / "predictions.jsonl")) == 9
+
+
 def test_the_record_says_what_was_run_and_what_it_cost(config: RunConfig, record: Record) -> None:
     assert (record.run_id, record.status, record.error) == (config.run_id, "ok", None)
     assert record.config == config.model_dump(mode="json")

@@ -38,6 +38,14 @@ CHANGES = {
     "data.tests": ("data.tests=['test']",),
     "data.test_source": ("data.test_source=tests",),
     "data.max_test": ("data.max_test=100",),
+    "data.num_train": ("data.mode=subset", "data.num_train=10", "data.num_dev=5"),
+    "data.num_dev": ("data.mode=subset", "data.num_train=10", "data.num_dev=6"),
+    "data.num_eval": ("data.mode=subset", "data.num_train=10", "data.num_dev=5", "data.num_eval=7"),
+    "data.per_example": (
+        *("data.mode=subset", "data.num_train=10", "data.per_example=true"),
+        *("method.kind=zero-shot", "model.kind=causal", "prompt.demonstrations.kind=in-context"),
+    ),
+    "data.seed": ("data.seed=5",),
     "data.text_columns": ("data.text_columns=['text']",),
     "data.label_column": ("data.label_column=mood",),
     "model.name": ("model.name=roberta-base",),
@@ -154,6 +162,33 @@ def test_every_setting_is_tested_above() -> None:
     known |= set(settings_of("tuning", (entry for _, entry in TUNINGS.items())))
     assert known == set(CHANGES) | {"data.revision", "method.log_every"}
     assert set(fields) == {"task", "data", "model", "prompt", "tuning", "method", "seed", "output"}
+
+
+SUBSET = {"mode": "subset", "num_train": 8, "num_dev": 4}
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "message"),
+    [
+        ({"num_dev": None}, "mezo", r"data\.num_dev is needed: method\.kind='mezo' is measured on dev while it trains"),
+        ({"num_train": 0}, "adam", r"data\.num_train=0 leaves method\.kind='adam' nothing to train on"),
+        ({"num_dev": None, "per_example": True}, "zero-shot", r"no effect without prompt\.demonstrations"),
+    ],
+)
+def test_subsets_that_do_not_suit_the_method_are_refused(data: dict[str, Any], method: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(data=SUBSET | data, method={"kind": method})
+    assert config(data=SUBSET, method={"kind": method}).data.num_dev == 4
+
+
+def test_many_training_sets_are_for_methods_that_train_nothing() -> None:
+    shown = {"model": {"kind": "causal", "name": "opt"}, "prompt": {"demonstrations": {"kind": "in-context"}}}
+    data = SUBSET | {"num_dev": None, "per_example": True}
+    with pytest.raises(
+        ConfigError, match=r"data\.per_example is for in-context learning; method\.kind='mezo' trains on one"
+    ):
+        config(data=data, **shown)
+    assert config(data=data, method={"kind": "zero-shot"}, **shown).data.per_example
 
 
 def test_the_revision_of_hub_data_changes_the_run_id() -> None:

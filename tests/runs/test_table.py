@@ -61,6 +61,15 @@ def test_of_equals_on_dev_the_lower_dev_loss_counts_then_the_run_id() -> None:
     assert best(twins, "accuracy").run_id == min(run.run_id for run in twins)
 
 
+def test_trials_without_a_dev_set_come_behind_those_that_have_one() -> None:
+    without, bad = record(0.9, method__lr=1e-6), record(0.1, dev=0.2, method__lr=1e-5)
+    without = without.model_copy(update={"metrics": {"test": without.metrics["test"]}})
+    assert best([without, bad], "accuracy") is bad
+    assert best([without], "accuracy") is without
+    assert texts(tabulate([without]), "SST-2") == ["90.0 (–, 1)"]  # noqa: RUF001
+    assert not [note for note in tabulate([without], Layout(metric="accuracy")).notes if "accuracy" in note]
+
+
 def test_a_metric_of_which_less_is_better_is_chosen_so(monkeypatch: pytest.MonkeyPatch) -> None:
     worse = METRICS.get("accuracy")
     monkeypatch.setitem(

@@ -65,11 +65,11 @@ def _tasks(given: list[str], source: str) -> tuple[list[str], list[str]]:
     from shoestring.data.settings import DataSettings
     from shoestring.data.sources import find_folder
     from shoestring.errors import DataError
-    from shoestring.tasks.load import load_task, task_names
+    from shoestring.tasks.load import FIRST_SUITE, load_task, task_names
 
     there: list[str] = []
     root = Path(source)
-    for name in task_names():
+    for name in task_names(FIRST_SUITE):
         files = find_folder(load_task(name), DataSettings(source=source)).paths
         if any(path.parent == root for path in files.values()):
             raise DataError(source, "holds the files of one task; name that task, or give a folder that holds one each")
@@ -77,7 +77,7 @@ def _tasks(given: list[str], source: str) -> tuple[list[str], list[str]]:
             there.append(name)
     if not there:
         raise DataError(source, "holds the original files of no task" if root.is_dir() else "there is no such folder")
-    return there, [name for name in task_names() if name not in there]
+    return there, [name for name in task_names(FIRST_SUITE) if name not in there]
 
 
 def _print(settings: KshotSettings, report: KshotReport, absent: list[str]) -> None:

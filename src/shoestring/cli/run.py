@@ -88,15 +88,15 @@ def _configs(
 
 def _refuse_no_recipe(path: Path) -> None:
     """Refuse a task, or data, where a recipe is meant."""
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json"):
         raise typer.BadParameter(f"{path} is data, no recipe; give it as --data {path}")
     from shoestring.config import load_toml
-    from shoestring.tasks.load import task_names
+    from shoestring.tasks.load import catalog_name
 
     if path.exists():
         keys = load_toml(path).keys()
         is_task = "sentences" in keys and "task" not in keys
     else:
-        is_task = str(path).casefold() in {name.casefold() for name in task_names()}
+        is_task = catalog_name(str(path)) is not None
     if is_task:
         raise typer.BadParameter(f"{path} is a task, no recipe; give it as task={path}, with model.* and method.*")

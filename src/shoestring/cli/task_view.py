@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from shoestring.prompts.template import Form
-    from shoestring.tasks.spec import Task
+    from shoestring.tasks.spec import Golden, Task, TextForm
 
 WIDTH = 12
 
@@ -91,6 +91,20 @@ def _template(task: Task, name: str) -> Iterator[tuple[str, Text]]:
         yield form, Text.assemble(text.replace("\n", "⏎"), (answer, "dim"))
         if golden is not None:
             yield "", spans(pieces, golden.sentences, words.texts(form))
+    if template.text is not None:
+        yield from _text_form(template.text, golden)
+
+
+def _text_form(form: TextForm, golden: Golden | None) -> Iterator[tuple[str, Text]]:
+    from rich.text import Text
+
+    parts = {"text": form.prompt, "answer": form.answer, "calibration": form.calibration}
+    for head, part in parts.items():
+        if part is not None:
+            yield head, Text(part.strip("\n").replace("\n", "⏎"))
+    if golden is not None and golden.text is not None:
+        answers = ((answer.replace("\n", "⏎"), "green") for answer in golden.answers[:1])
+        yield "", Text.assemble(golden.text.replace("\n", "⏎"), *answers)
 
 
 def _sources(task: Task) -> Iterator[tuple[str, str]]:

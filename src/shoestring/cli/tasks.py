@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +21,13 @@ tasks = typer.Typer(cls=Commands, help="List, show and check tasks.", no_args_is
 
 @tasks.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the tasks of the catalogue."""
-    from shoestring.tasks.load import load_task, task_names
+    """List the tasks of the catalogue, suite by suite."""
+    from shoestring.tasks.load import load_task, suites
 
-    found = [load_task(name) for name in task_names()]
+    found = {suite: [load_task(name) for name in names] for suite, names in suites().items()}
     if as_json:
-        typer.echo(json.dumps([_row(task) for task in found], indent=2, ensure_ascii=False))
+        rows = [{**_row(task), "suite": suite} for suite, listed in found.items() for task in listed]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich import box
     from rich.table import Table
@@ -35,15 +37,18 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
     console = screen.out()
     if not console.is_terminal:
-        for row in map(_row, found):
+        for row in map(_row, itertools.chain.from_iterable(found.values())):
             typer.echo("\t".join([row["name"], row["kind"], ",".join(row["labels"]), row["metric"], row["title"]]))
         return
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head, most in (("name", None), ("title", None), ("label words", 17), ("metric", None)):
         shown.add_column(head, no_wrap=head in ("name", "metric"), max_width=most)
-    for task in found:
-        title, words = task.title.partition(" (")[0], " ".join(label.word for label in task.labels)
-        shown.add_row(Text(task.name, "bold"), Text(title), Text(words, "green"), task.metric)
+    for listed in found.values():
+        for task in listed:
+            words = " ".join(label.word for label in task.labels)
+            words = Text(words, "green") if words else Text(task.kind, "dim")
+            shown.add_row(Text(task.name, "bold"), Text(task.title.partition(" (")[0]), words, task.metric)
+        shown.add_section()
     console.print(shown)
 
 

@@ -31,17 +31,26 @@ class Example:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run trains, selects and is tested on. `tests` maps `test`, `test-mismatched`, ... to examples."""
+    """What a run trains, selects and is tested on.
+
+    Attributes:
+        train: training examples.
+        dev: examples to select on.
+        tests: maps `test`, `test-mismatched`, ... to examples.
+        own: the training set of each test example (by its uid) that has one of its own, for in-context learning.
+        digest: hash of all of it.
+    """
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     tests: Mapping[str, tuple[Example, ...]]
+    own: Mapping[str, tuple[Example, ...]] = field(default_factory=dict[str, tuple[Example, ...]])
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Hash every uid, text and label of every split, in order."""
         sha = hashlib.sha256()
-        for name, examples in self.named.items():
+        for name, examples in (*self.named.items(), *self.own.items()):
             sha.update(f"[{name}]".encode())
             for example in examples:
                 sha.update("\x1f".join((example.uid, *example.sentences, str(example.label))).encode())

@@ -1,4 +1,4 @@
-"""Files of examples: csv, tsv and jsonl, read as the published code reads them and not one slip more tolerantly.
+"""Files of examples in lines of columns, read as the published code reads them and not one slip more tolerantly.
 
 tsv has no quoting: a `"` is an ordinary character. csv has quoting, and a quoted text may hold line breaks. A byte
 order mark is not part of the text.
@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from shoestring.data.example import Example
-from shoestring.data.table import Table, draw_key, read_label
+from shoestring.data.answers import Row, to_example
+from shoestring.data.place import Place
+from shoestring.data.records import read_records
+from shoestring.data.table import Table, draw_key
+from shoestring.data.text import BOM, read_text
 from shoestring.errors import DataError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from shoestring.data.example import Example
     from shoestring.tasks.spec import FileSource, Task
 
-BOM = "\ufeff"
 # What pandas 1.x, with which the published splits were made, reads as a missing value; later versions add "None".
 MISSING = frozenset(
     {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
@@ -68,31 +70,28 @@ class RawFile:
 
 
 def read_file(path: Path, source: FileSource) -> RawFile:
-    """Cut a file into rows and columns.
+    """Cut a tsv or csv file into rows and columns.
 
     Raises:
         DataError: if the file is missing, empty, not UTF-8, or not of the format; names the line.
     """
-    text = _decoded(path)
-    match source.format:
-        case "tsv":
-            raw = _tsv(path, text, source.header)
-        case "csv":
-            raw = _csv(path, text, source)
-        case "jsonl":
-            raw = _jsonl(path, text, source)
+    text = read_text(path)
+    raw = _csv(path, text, source) if source.format == "csv" else _tsv(path, text, source.header)
     if not raw.rows:
         raise DataError(str(path), "has a header but no rows" if raw.header else "is empty")
     return raw
 
 
 def read_table(task: Task, source: FileSource, path: Path, split: str) -> Table:
-    """Read one split from one file; the uid of an example is `<split>:<0-based row>`.
+    """Read one split from one file of any format; the uid of an example is `<split>:<0-based row>`.
 
     Raises:
         DataError: as `read_file`, and if a row is empty or malformed, a column is missing, a label is none of the
-            task's, or a text is empty where that is not allowed; names the line.
+            task's, candidates or right answers are not as they should be, or a text is empty where that is not allowed;
+            names the line.
     """
+    if source.is_tree:
+        return read_records(task, source, path, split)
     return to_table(task, source, read_file(path, source), split)
 
 
@@ -114,80 +113,71 @@ def to_table(task: Task, source: FileSource, raw: RawFile, split: str) -> Table:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns columns into examples."""
+    """Turns columns into examples; `None` is the place of a column that the source has not."""
 
     task: Task
     source: FileSource
     raw: RawFile
     sentences: tuple[int, ...]
-    label: int
+    label: int | None
+    golds: int | None
+    candidates: tuple[int, ...]
     needed: int
     width: int
 
     @classmethod
     def of(cls, task: Task, source: FileSource, raw: RawFile) -> _Reader:
         sentences = tuple(_position(raw, column) for column in source.sentences)
-        label = _position(raw, source.label)
-        places = (*sentences, label)
+        answers = [None if column is None else _position(raw, column) for column in source.answer_columns]
+        label, golds, *others = answers
+        candidates = tuple(place for place in others if place is not None)
+        places = [*sentences, *(place for place in answers if place is not None)]
         # Columns counted from the end come after those counted from the start, or a short row would be read twice over.
         needed = max([place + 1 for place in places if place >= 0], default=0)
         needed += max([-place for place in places if place < 0], default=0)
-        return cls(task, source, raw, sentences, label, needed, len(raw.columns or raw.cells(0)))
+        width = len(raw.columns or raw.cells(0))
+        return cls(task, source, raw, sentences, label, golds, candidates, needed, width)
 
     def example(self, uid: str, cells: list[str], line: int) -> Example | None:
-        where, count = str(self.raw.path), len(cells)
+        place, count = Place(str(self.raw.path), line), len(cells)
         if not any(cells):
-            raise DataError(where, "the row is empty", line)
+            raise place.error("the row is empty")
         if count < self.needed and self.source.skip_short_rows:
             return None
         if count < self.needed or (count != self.width and not self.source.ragged):
             needed = f"at least {self.needed}" if self.source.ragged else str(self.width)
-            raise DataError(where, f"the row has {_columns(count)}, not {needed}", line)
-        texts = tuple(
-            self._text(cells[place], name, line) for place, name in zip(self.sentences, self.names, strict=True)
+            raise place.error(f"the row has {_columns(count)}, not {needed}")
+        row = Row(
+            uid,
+            tuple(self._text(cells[at], name, place) for at, name in zip(self.sentences, self.names, strict=True)),
+            label=None if self.label is None else cells[self.label],
+            candidates=[cells[at] for at in self.candidates],
+            golds=None if self.golds is None else cells[self.golds],
         )
-        return Example(uid, texts, read_label(self.task, cells[self.label], where, line))
+        return to_example(self.task, self.source, row, place)
 
     def key(self, row: int) -> str:
         """Return what the published script groups a row by; it strips the line before it splits it."""
         source = self.source
+        if not self.task.labels or self.label is None:
+            return ""
         cells = self.raw.rows[row].strip().split("\t") if source.format == "tsv" else self.raw.cells(row)
         column = self.label if source.drawn_by is None else source.drawn_by
         if not -len(cells) <= column < len(cells):
             return ""
-        label = cells[column]
+        label = source.labels.get(cells[column], cells[column])
         return label if self.task.range is None else draw_key(self.task, float(label))
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.task.sentences
 
-    def _text(self, cell: str, name: str, line: int) -> str:
+    def _text(self, cell: str, name: str, place: Place) -> str:
         if self.source.format == "csv" and self.source.allow_empty and cell in MISSING:
             return ""
         if not cell.strip() and not self.source.allow_empty:
-            raise DataError(str(self.raw.path), f"the text {name!r} is empty", line)
+            raise place.error(f"the text {name!r} is empty")
         return cell
-
-
-def _decoded(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(str(path), f"there is no such file{suggest(path.name, near)}") from None
-    except OSError as error:
-        raise DataError(str(path), f"cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            str(path), f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8", line
-        ) from None
-    if not text.removeprefix(BOM).strip():
-        raise DataError(str(path), "is empty")
-    return text
 
 
 def _tsv(path: Path, text: str, header: bool) -> RawFile:
@@ -227,34 +217,6 @@ def _csv_line(cells: list[str]) -> str:
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\n").writerow(cells)
     return out.getvalue()
-
-
-def _jsonl(path: Path, text: str, source: FileSource) -> RawFile:
-    fields = [str(column) for column in (*source.sentences, source.label)]
-    rows = text.removeprefix(BOM).replace("\r\n", "\n").removesuffix("\n").split("\n")
-    cells = [_json_cells(path, row, fields, line) for line, row in enumerate(rows, start=1)]
-    return RawFile(path, "", [f"{row}\n" for row in rows], range(1, len(rows) + 1), fields, cells)
-
-
-def _json_cells(path: Path, row: str, fields: list[str], line: int) -> list[str]:
-    where = str(path)
-    if not row.strip():
-        raise DataError(where, "the row is empty", line)
-    try:
-        record = json.loads(row)
-    except json.JSONDecodeError as error:
-        raise DataError(where, f"the row is not JSON: {error.msg} at column {error.colno}", line) from None
-    if not isinstance(record, dict):
-        raise DataError(where, f"the row is not a JSON object but {row[:40]}", line)
-    values = cast("dict[str, Any]", record)
-    for field in fields:
-        if field not in values:
-            raise DataError(where, f"there is no field {field!r}{suggest(field, values)}", line)
-    for field in fields[:-1]:
-        if not isinstance(values[field], str):
-            raise DataError(where, f"the field {field!r} is not text but {json.dumps(values[field])[:40]}", line)
-    label = values[fields[-1]]
-    return [*(values[field] for field in fields[:-1]), label if isinstance(label, str) else json.dumps(label)]
 
 
 def _position(raw: RawFile, column: int | str) -> int:

@@ -6,16 +6,19 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from shoestring.data.example import Example
-from shoestring.data.table import Table, draw_key, read_label
+from shoestring.data.answers import Row, to_example
+from shoestring.data.place import Place
+from shoestring.data.records import follow
+from shoestring.data.table import Table, draw_key
 from shoestring.errors import DataError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from datasets import Dataset
 
+    from shoestring.data.example import Example
     from shoestring.tasks.spec import HubSource, Task
 
 NO_LABEL = "-1"
@@ -30,7 +33,8 @@ def read_hub(
     left out; the uid of an example is `<split>:<0-based row>` all the same.
 
     Raises:
-        DataError: if the data set cannot be loaded, lacks a column, or has a label or text of no use to the task.
+        DataError: if the data set cannot be loaded, lacks a column, or has a label, text or answer of no use to the
+            task.
     """
     return {split: _table(task, hub, split, _load(hub, hub.splits[split], mirror, revision)) for split in splits}
 
@@ -56,42 +60,64 @@ def _load(hub: HubSource, split: str, mirror: Path | None, revision: str | None)
 
 
 def _table(task: Task, hub: HubSource, split: str, rows: Dataset) -> Table:
-    from datasets import ClassLabel
-
     where = _name(hub, hub.splits[split])
-    for column in (*hub.sentences, hub.label):
-        if column not in rows.column_names:
-            raise DataError(where, f"the column {column!r} is missing{suggest(column, rows.column_names)}")
-    feature = rows.features[hub.label]
-    names: list[str] = list(feature.names) if isinstance(feature, ClassLabel) else []
+    several = hub.candidates if isinstance(hub.candidates, tuple) else (hub.candidates,)
+    wanted = [name for name in (*hub.sentences, hub.label, hub.golds, *several) if name is not None]
+    columns = {name: _column(rows, name, where) for name in wanted}
+    names = _label_names(rows, hub)
     examples: list[Example] = []
-    texts = zip(*(cast("list[Any]", rows[column][:]) for column in hub.sentences), strict=True)
-    for row, (sentences, raw) in enumerate(zip(texts, cast("list[Any]", rows[hub.label][:]), strict=True)):
-        if raw is None or str(raw) == NO_LABEL:
+    for number in range(len(rows)):
+        values = {name: values[number] for name, values in columns.items()}
+        if hub.label is not None and (values[hub.label] is None or str(values[hub.label]) == NO_LABEL):
             continue
-        place = f"{where}, row {row}"
-        for column, text in zip(hub.sentences, sentences, strict=True):
-            if not isinstance(text, str):
-                raise DataError(place, f"the column {column!r} is not text but {text!r}")
-        given = names[raw] if names else str(raw)
-        label = read_label(task, _mapped(task, hub, given, place), place, None)
-        examples.append(Example(f"{split}:{row}", tuple(sentences), label))
+        row = _row(hub, values, names, f"{split}:{number}", place := Place(f"{where}, row {number}"))
+        examples.append(to_example(task, hub, row, place))
     if not examples:
         raise DataError(where, "has no labelled rows")
     return Table(where, tuple(draw_key(task, example.label) for example in examples), tuple(examples))
 
 
-def _mapped(task: Task, hub: HubSource, given: str, place: str) -> str:
-    """Return the task's name of the hub's label; a number is one only where the task file says which."""
-    if not hub.labels:
-        return given
-    if given in hub.labels:
-        return hub.labels[given]
-    if given.isdecimal():
+def _row(hub: HubSource, values: Mapping[str, Any], names: Sequence[str], uid: str, place: Place) -> Row:
+    texts = tuple(values[column] for column in hub.sentences)
+    for column, text in zip(hub.sentences, texts, strict=True):
+        if not isinstance(text, str):
+            raise place.error(f"the column {column!r} is not text but {text!r}")
+    label: str | None = None
+    if hub.label is not None:
+        raw = values[hub.label]
+        label = names[int(raw)] if names else str(raw)
+        _refuse_bare_number(hub, label, place)
+    several = isinstance(hub.candidates, tuple)
+    candidates = [values[name] for name in hub.candidates or ()] if several else values.get(str(hub.candidates))
+    return Row(uid, texts, label, candidates, None if hub.golds is None else values[hub.golds])
+
+
+def _column(rows: Dataset, name: str, where: str) -> list[Any]:
+    """Return a column, or the field of each record of a column: `answers.text`."""
+    first, *rest = [name] if name in rows.column_names else name.split(".")
+    if first not in rows.column_names:
+        raise DataError(where, f"the column {first!r} is missing{suggest(first, rows.column_names)}")
+    values = cast("list[Any]", rows[first][:])
+    try:
+        return [follow(value, rest) for value in values]
+    except KeyError as error:
+        raise DataError(where, f"the column {first!r} has no field {error.args[0]!r}, which {name!r} needs") from None
+
+
+def _label_names(rows: Dataset, hub: HubSource) -> list[str]:
+    """Return the names of the label's numbers; [] where the labels are no numbers, or their names are lost."""
+    from datasets import ClassLabel
+
+    feature = rows.features.get(hub.label) if hub.label is not None else None
+    return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+
+def _refuse_bare_number(hub: HubSource, given: str, place: Place) -> None:
+    """Refuse a number where the task file maps names: it says nothing, since orders differ."""
+    if hub.labels and given not in hub.labels and given.isdecimal():
         reason = f"the label is the bare number {given}: the names of the labels are lost{suggest(given, hub.labels)}"
         remedy = "restore them in the mirror (ClassLabel), or map the numbers in sources.hub.labels of a task file"
-        raise DataError(place, f"{reason}; {remedy}")
-    raise DataError(place, f"{given!r} is not a label of {task.name} there{suggest(given, hub.labels)}")
+        raise place.error(f"{reason}; {remedy}")
 
 
 def _name(hub: HubSource, split: str, place: str | None = None) -> str:

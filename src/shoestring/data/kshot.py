@@ -101,7 +101,7 @@ class _Originals:
     @classmethod
     def read(cls, task: Task, settings: KshotSettings) -> _Originals:
         files, root = task.sources.files, Path(settings.source)
-        if files is None or files.format == "jsonl":
+        if files is None or files.is_tree:
             raise DataError(f"task {task.name}", "has no original tsv or csv files to draw from")
         if not root.is_dir():
             near = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []

@@ -1,6 +1,7 @@
-"""The published k-shot draws, as lists of row numbers.
+"""The published draws, as lists of row numbers.
 
-Source: princeton-nlp/LM-BFF and princeton-nlp/MeZO, `tools/generate_k_shot_data.py`.
+Source: princeton-nlp/LM-BFF and princeton-nlp/MeZO, `tools/generate_k_shot_data.py` (k-shot); princeton-nlp/MeZO,
+`large_models/tasks.py` (subsets).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ SEEDS = (100, 13, 21, 42, 87)
 TEST_LIMIT, TEST_SEED = 1000, 42
 """Size of the small test sets, and the seed they are drawn with, whatever the seed of the split."""
 DEV_RATE = 10
+OWN_SEED, OWN_SEEDS = 0, 10_000
+"""Seed that the seeds of training sets per test example are drawn with, and the number they are below."""
 
 
 def dev_rate(mode: DrawnMode) -> int:
@@ -70,3 +73,13 @@ def shuffled(count: int, seeds: Sequence[int]) -> list[int]:
     for seed in seeds:
         np.random.RandomState(seed).shuffle(order)
     return order.tolist()
+
+
+def subset(count: int, seed: int, size: int) -> list[int]:
+    """Return `size` of the rows 0 ... count-1 in random order, or all of them if there are fewer."""
+    return np.random.RandomState(seed).permutation(count)[:size].tolist()
+
+
+def own_seeds(count: int) -> list[int]:
+    """Return the seeds of `count` training sets, one for each test example."""
+    return np.random.RandomState(OWN_SEED).randint(0, OWN_SEEDS, count).tolist()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
 from shoestring.data.files import read_table
 from shoestring.data.hub import read_hub
-from shoestring.data.settings import DRAWN_MODES, DataSettings
+from shoestring.data.layout import file_layout
+from shoestring.data.settings import DataSettings, Mode
 from shoestring.errors import DataError, UnknownNameError, suggest
-from shoestring.tasks.spec import DEV, TEST, TRAIN, FileSource, Format, HubSource, Task, is_test
+from shoestring.tasks.spec import DEV, TEST, TRAIN, FileSource, HubSource, Task, is_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """How many names of a folder a message shows."""
+OWN_DEV: tuple[Mode, ...] = ("given", "full")
+"""Modes in which a source's own dev set is used; in the others dev is drawn from train."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Found:
     """A task's tables, and the layout of the files they came from (None: the hub).
 
     Attributes:
-        tables: `train`, each wanted test set, and `dev` where the source has one.
+        tables: `train`, where anything of it is wanted, each wanted test set, and `dev` where the source has one.
         one_file: everything came from one file: the test set is what the draw leaves over.
     """
 
@@ -48,7 +51,8 @@ def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> 
 
     The source may be absent (the task's hub id), a local mirror of the hub (`<source>/nyu-mll/glue`), a folder of
     original files (itself, or in it `<task>`, `<task>/original`, `original/<task>`), a k-shot folder (mode `given`:
-    itself, or in it `<k>-<seed>`, `<task>/<k>-<seed>`, `k-shot/<task>/<k>-<seed>`), or one csv, tsv or jsonl file.
+    itself, or in it `<k>-<seed>`, `<task>/<k>-<seed>`, `k-shot/<task>/<k>-<seed>`), or one csv, tsv, jsonl or json
+    file.
 
     Raises:
         DataError: if the source is not found or cannot be read as asked.
@@ -73,7 +77,10 @@ def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> 
 
 
 def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> _Folder:
-    """Find the files of a task under `settings.source`: the first folder that holds the train file."""
+    """Find the files of a task under `settings.source`: the first folder that holds the train file.
+
+    Where nothing of train is wanted, it is the first folder that holds the file of a test set.
+    """
     files = task.sources.files
     if files is None or settings.source is None:
         return _Folder()
@@ -86,10 +93,11 @@ def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> 
     else:
         places = (root / files.folder / "original", root / "original" / files.folder, root / files.folder, root)
         names = files.files
+    wanted = [TRAIN] if settings.wants_train else [split for split in names if is_test(split)]
     for place in places:
-        if (place / names[TRAIN]).is_file():
+        if any((place / names[split]).is_file() for split in wanted):
             return _Folder({split: place / name for split, name in names.items()}, places)
-    return _Folder(tried=tuple(place / names[TRAIN] for place in places))
+    return _Folder(tried=tuple(place / names[split] for place in places for split in wanted))
 
 
 def not_found(task: Task, source: Path, tried: Iterable[Path]) -> DataError:
@@ -132,14 +140,14 @@ def _from_hub(task: Task, settings: DataSettings, mirror: Path | None) -> Found:
 
 def _hub_splits(hub: HubSource, settings: DataSettings, task: Task) -> tuple[str, ...]:
     tests = wanted_tests(settings, hub.splits, f"task {task.name}") if settings.test_source is None else ()
-    dev = (DEV,) if settings.mode == "full" and DEV in hub.splits else ()
-    return (TRAIN, *dev, *tests)
+    dev = (DEV,) if settings.mode in OWN_DEV and DEV in hub.splits else ()
+    return (*_train(settings), *dev, *tests)
 
 
 def _from_folder(task: Task, settings: DataSettings, files: FileSource, paths: Mapping[str, Path]) -> Found:
     _no_columns(settings)
     tests = wanted_tests(settings, paths, f"task {task.name}") if settings.test_source is None else ()
-    dev = (DEV,) if DEV in paths and settings.mode not in DRAWN_MODES else ()
+    dev = (DEV,) if settings.mode in OWN_DEV and DEV in paths else ()
     for split in (*dev, *tests):
         if not paths[split].is_file():
             near = suggest(paths[split].name, _siblings(paths[split]))
@@ -147,7 +155,7 @@ def _from_folder(task: Task, settings: DataSettings, files: FileSource, paths: M
                 "; data.test_source names another folder, data.tests the test sets to read" if is_test(split) else ""
             )
             raise DataError(str(paths[split]), f"there is no such file, for split {split!r}{near}{remedy}")
-    tables = {split: read_table(task, files, paths[split], split) for split in (TRAIN, *dev, *tests)}
+    tables = {split: read_table(task, files, paths[split], split) for split in (*_train(settings), *dev, *tests)}
     return Found({**tables, **_separate_tests(task, settings)}, files)
 
 
@@ -158,7 +166,13 @@ def _from_file(task: Task, settings: DataSettings, path: Path) -> Found:
     tests = _separate_tests(task, settings)
     if not tests:
         wanted_tests(settings, (TEST,), str(path))
+    if not settings.wants_train:
+        return Found(tests or {TEST: read_table(task, layout, path, TEST)}, layout)
     return Found({TRAIN: read_table(task, layout, path, TRAIN), **tests}, layout, one_file=not tests)
+
+
+def _train(settings: DataSettings) -> tuple[str, ...]:
+    return (TRAIN,) if settings.wants_train else ()
 
 
 def _separate_tests(task: Task, settings: DataSettings) -> dict[str, Table]:
@@ -181,37 +195,6 @@ def _separate_tests(task: Task, settings: DataSettings) -> dict[str, Table]:
             raise DataError(str(path), f"has no file of split {split!r}, neither {' nor '.join(names)}{near}")
         found[split] = read_table(task, files, place, split)
     return found
-
-
-def file_layout(task: Task, settings: DataSettings, path: Path) -> FileSource:
-    """Return how to read one file: with the columns the settings name, else as the task file says, else by field names.
-
-    Raises:
-        DataError: if the file's ending is not of a known format.
-    """
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in get_args(Format):
-        raise DataError(str(path), f"is of an unknown kind {path.suffix!r}{suggest(kind, get_args(Format))}")
-    files = task.sources.files
-    unnamed = settings.text_columns is None and settings.label_column is None
-    if unnamed and files is not None and files.format == kind:
-        return files
-    columns = settings.text_columns or _names_of(files.sentences if files else ()) or task.sentences
-    if len(columns) != len(task.sentences):
-        raise DataError(str(path), f"{len(columns)} text columns for the {len(task.sentences)} texts of {task.name}")
-    own = files.label if files is not None and isinstance(files.label, str) else "label"
-    return FileSource(
-        folder="",
-        format=cast("Format", kind),
-        header=kind != "jsonl",
-        sentences=columns,
-        label=settings.label_column or own,
-        files={TRAIN: path.name},
-    )
-
-
-def _names_of(columns: tuple[int | str, ...]) -> tuple[str, ...]:
-    return cast("tuple[str, ...]", columns) if all(isinstance(column, str) for column in columns) else ()
 
 
 def _no_columns(settings: DataSettings) -> None:

@@ -9,6 +9,7 @@ from shoestring.data.example import Example, Splits
 from shoestring.data.published import chain, dev_rate, small_test, train_and_dev
 from shoestring.data.settings import DataSettings, DrawnMode
 from shoestring.data.sources import Found, read_source
+from shoestring.data.subset import draw_subset
 from shoestring.errors import DataError
 from shoestring.seeds import numpy_stream
 from shoestring.tasks.spec import DEV, TEST, TRAIN, Task, is_test
@@ -24,11 +25,12 @@ __all__ = ["DataSettings", "draw"]
 
 
 def draw(task: Task, settings: DataSettings, seed: int) -> Splits:
-    """Return the train, dev and test examples of one seed.
+    """Return the train, dev and test examples of one seed, which `settings.seed` may name instead.
 
     In the k-shot modes, from LM-BFF's original files, they are the very examples of the published k-shot files of that
     seed, in their order: rows are shuffled by NumPy's legacy generator; labels follow one another as they first appear;
     each gives its first k rows to train and its next k (10 k) to dev. From one file, test is what train and dev leave.
+    A task without labels gives k rows in all. Mode `subset` is `draw_subset`.
 
     Differs: a label with fewer than 2 k examples is an error unless `settings.allow_fewer`; the published script takes
         what there is and says nothing.
@@ -38,8 +40,11 @@ def draw(task: Task, settings: DataSettings, seed: int) -> Splits:
         DataError: if the source cannot be read, or a label has no example or too few.
         UnknownNameError: if `settings.tests` names a test set that the task has not.
     """
+    seed = seed if settings.seed is None else settings.seed
     found = read_source(task, settings, seed)
     mode = settings.mode
+    if mode == "subset":
+        return draw_subset(settings, seed, found)
     if mode == "given" or mode == "full":
         _every_label(task, found.tables[TRAIN])
         train, dev = _whole(settings, seed, found)
@@ -53,22 +58,23 @@ def draw(task: Task, settings: DataSettings, seed: int) -> Splits:
 
 
 def check_counts(task: Task, table: Table, k: int, *, allow_fewer: bool) -> None:
-    """Check that every label has an example, and 2 k of them unless fewer are allowed.
+    """Check that every label has an example, and 2 k of them unless fewer are allowed; without labels, the table has.
 
     Raises:
         DataError: otherwise; names the label, the count, what is needed and the largest k that fits.
     """
     counts = Counter(table.keys)
     _every_label(task, table)
-    for label in task.label_names:
+    labels = task.label_names or ("",)
+    for label in labels:
         if counts[label] < 2 * k and not allow_fewer:
-            fits = min(counts[name] for name in task.label_names) // 2
+            fits = min(counts[name] for name in labels) // 2
             remedy = (
                 f"data.k={fits} would fit, or data.allow_fewer=true takes what there is" if fits else "add examples"
             )
             raise DataError(
                 table.where,
-                f"label {label!r} has {_examples(counts[label])}, {2 * k} are needed "
+                f"{f'label {label!r}' if label else 'it'} has {_examples(counts[label])}, {2 * k} are needed "
                 f"(k={k} for train and {k} for dev); {remedy}",
             )
 

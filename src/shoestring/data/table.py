@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shoestring.errors import DataError, suggest
+from shoestring.errors import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shoestring.data.example import Example
+    from shoestring.data.place import Place
     from shoestring.tasks.spec import Task
 
 
@@ -21,7 +22,8 @@ class Table:
 
     Attributes:
         where: the file or data set, for messages.
-        keys: what the k-shot draw groups each row by: the label name; for regression, the pole its value is nearer to.
+        keys: what the k-shot draw groups each row by: the label name; for regression, the pole its value is nearer to;
+            "" where the task has no labels.
         examples: the example of each row; None for a row that the published reader skips.
         unended: the row that lacks a final newline, where it is to be glued as in the published files.
         glue: reads that row and another that follows it in a shuffled file as the one line they become there.
@@ -52,7 +54,7 @@ class Table:
         return self.take(range(len(self.examples)))
 
 
-def read_label(task: Task, text: str, where: str, line: int | None) -> str | float:
+def read_label(task: Task, text: str, place: Place) -> str | float:
     """Return the label name, or for regression the value, that `text` stands for.
 
     Raises:
@@ -60,7 +62,7 @@ def read_label(task: Task, text: str, where: str, line: int | None) -> str | flo
     """
     if task.range is None:
         if text not in task.label_names:
-            raise DataError(where, f"{text!r} is not a label of {task.name}{suggest(text, task.label_names)}", line)
+            raise place.error(f"{text!r} is not a label of {task.name}{suggest(text, task.label_names)}")
         return text
     try:
         value = float(text)
@@ -68,12 +70,14 @@ def read_label(task: Task, text: str, where: str, line: int | None) -> str | flo
         value = math.nan
     if not task.range.low <= value <= task.range.high:
         allowed = f"a number from {task.range.low:g} to {task.range.high:g}"
-        raise DataError(where, f"got {text!r} as the value. Allowed: {allowed}", line)
+        raise place.error(f"got {text!r} as the value. Allowed: {allowed}")
     return value
 
 
 def draw_key(task: Task, label: str | float) -> str:
-    """Return what the k-shot draw groups an example of this label by."""
+    """Return what the k-shot draw groups an example of this label by: nothing, where the task has no labels."""
+    if not task.labels:
+        return ""
     if task.range is None or isinstance(label, str):
         return str(label)
     return task.label_names[0 if label < task.range.threshold else 1]

@@ -122,10 +122,24 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        problems = [*self._about_tuning(), *self._about_prompt(), *self._about_objective()]
+        problems = [*self._about_data(), *self._about_tuning(), *self._about_prompt(), *self._about_objective()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _about_data(self) -> list[str]:
+        data, kind = self.data, self.method.kind
+        if data.per_example and self.prompt.demonstrations is None:
+            return ["data.per_example has no effect without prompt.demonstrations, which it is the choice of"]
+        if data.mode != "subset" or not self.method.trains:
+            return []
+        if data.per_example:
+            return [f"data.per_example is for in-context learning; method.kind={kind!r} trains on one training set"]
+        if not data.num_train:
+            return [f"data.num_train=0 leaves method.kind={kind!r} nothing to train on"]
+        if not data.num_dev:
+            return [f"data.num_dev is needed: method.kind={kind!r} is measured on dev while it trains"]
+        return []
 
     def _about_tuning(self) -> list[str]:
         kind = self.method.kind

@@ -138,7 +138,7 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
     """
     task, kind = config.task, config.model.kind
     tokenizer = load_tokenizer(config.model)
-    pool = Pool(splits.train, config.seed)
+    pool = Pool(splits.train, config.seed, splits.own)
     encoder = build_encoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model), pool)
     with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, splits.named.values()))) as bar:
         prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
@@ -182,7 +182,8 @@ def _warm_up(config: RunConfig, prepared: Prepared) -> None:
         from shoestring.zeroth.noise import noise_for
 
         noise_for(next(subject.model.parameters()))
-    replace(subject, passes=Passes()).predict(prepared.prompts["dev"][:1], 1)
+    first = _predicted(prepared.prompts)[0]
+    replace(subject, passes=Passes()).predict(prepared.prompts[first][:1], 1)
 
 
 def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress: Progress) -> Record:
@@ -290,7 +291,8 @@ def _failures(write: Callable[[str, str], None], folder: RunFolder, start: str) 
 
 
 def _predicted(prompts: Prompts) -> list[str]:
-    return [name for name in prompts if name != "train"]
+    """Return the splits to predict; where nothing is selected, there may be no dev set."""
+    return [name for name, examples in prompts.items() if name != "train" and examples]
 
 
 def _predict(

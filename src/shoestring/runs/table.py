@@ -149,9 +149,17 @@ def tabulate(records: Iterable[Record], layout: Layout | None = None) -> TableDa
 
 
 def best(trials: Sequence[Record], metric: str) -> Record:
-    """Return the trial best on dev by `metric`; of equals, the one of lower dev loss, then of the smaller run id."""
+    """Return the trial best on dev by `metric`; of equals, the one of lower dev loss, then of the smaller run id.
+
+    A trial without a dev set (`data.num_dev`) comes behind those that have one.
+    """
     sign = -1.0 if _higher_is_better(metric) else 1.0
-    return min(trials, key=lambda run: (sign * run.metrics[DEV][metric], run.metrics[DEV].get(LOSS, 0.0), run.run_id))
+
+    def order(run: Record) -> tuple[bool, float, float, str]:
+        numbers = run.metrics.get(DEV, {})
+        return metric not in numbers, sign * numbers.get(metric, 0.0), numbers.get(LOSS, 0.0), run.run_id
+
+    return min(trials, key=order)
 
 
 def shown(metric: str, value: float) -> str:
@@ -313,8 +321,12 @@ def _missing_notes(
 
 
 def _metric_note(done: Sequence[Record], layout: Layout) -> list[str]:
-    lacking = sum(layout.metric not in record.metrics[DEV] for record in done) if layout.metric is not None else 0
+    lacking = sum(not _has(record, layout.metric) for record in done) if layout.metric is not None else 0
     return [f"{lacking} finished {'run has' if lacking == 1 else 'runs have'} no {layout.metric}"] if lacking else []
+
+
+def _has(record: Record, metric: str) -> bool:
+    return any(metric in numbers for numbers in record.metrics.values())
 
 
 def _left_out_notes(known: Sequence[Record], wanted: Sequence[Record], copies: int) -> list[str]:

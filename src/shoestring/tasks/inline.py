@@ -1,4 +1,4 @@
-"""A task without a task file: a csv, tsv or jsonl file, its columns, one template and the label words."""
+"""A task without a task file: a csv, tsv, jsonl or json file, its columns, one template and the label words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from shoestring.config import Settings, build
 from shoestring.errors import ConfigError, Problem, suggest
+from shoestring.tasks.source import TREES
 from shoestring.tasks.spec import Format, Task
 
 WHERE = "the task given on the command line"
@@ -18,7 +19,7 @@ class InlineSettings(Settings):
     """What a task on the command line is made of."""
 
     file: str
-    """The csv, tsv or jsonl file of examples; csv and tsv name their columns in the first line."""
+    """The csv, tsv, jsonl or json file of examples; csv and tsv name their columns in the first line."""
     text_columns: tuple[str, ...] = Field(min_length=1)
     """Columns of the texts: the first is `sent_0` in the template, the second `sent_1`."""
     label_column: str = "label"
@@ -63,7 +64,7 @@ def inline_task(settings: InlineSettings) -> Task:
             "files": {
                 "folder": path.parent.as_posix(),
                 "format": kind,
-                "header": kind != "jsonl",
+                "header": kind not in TREES,
                 "sentences": settings.text_columns,
                 "label": settings.label_column,
                 "files": {"train": path.name},

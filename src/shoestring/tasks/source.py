@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from shoestring.config import Settings
 from shoestring.errors import suggest
-from shoestring.tasks.problems import checked
+from shoestring.tasks.derived import DERIVED
+from shoestring.tasks.problems import checked, repeated
 
-Format = Literal["tsv", "csv", "jsonl"]
+Format = Literal["tsv", "csv", "jsonl", "json"]
+TREES: tuple[Format, ...] = ("jsonl", "json")
+"""Formats whose rows are records with named fields, rather than lines of columns."""
 TRAIN, DEV, TEST = "train", "dev", "test"
 
 
@@ -25,13 +29,32 @@ class FileSource(Settings):
     folder: str
     """Folder name under the data root."""
     format: Format
-    """How the files are written: tsv has no quoting, csv has, jsonl holds one JSON object a line."""
-    header: bool
+    """How the files are written: tsv has no quoting, csv has, jsonl holds one JSON object a line, json is one JSON
+    document: a list of objects, or what `each` leads to."""
+    header: bool = False
     """Whether the first line names the columns."""
+    each: tuple[str, ...] = ()
+    """json and jsonl: where the rows are inside a record: lists of records, one inside the other, such as
+    `["passage.questions", "answers"]`; `*` stands for every value of a table. A name is looked up in the innermost
+    record first, then outwards."""
+    derive: str | None = None
+    """json and jsonl: name of the published rule that makes further fields of a row: `drop` makes `answers`, `record`
+    makes `candidates` and `golds`, `wsc-fixed` corrects `span1_text` and `span2_text`."""
     sentences: tuple[int | str, ...]
-    """Column of each sentence: a 0-based position (negative: from the end), or a name (jsonl, or with a header)."""
-    label: int | str
-    """Column of the label."""
+    """Column of each sentence: a 0-based position (negative: from the end), or a name (json, jsonl, or with a header;
+    `target.span1_text` is the field of a field)."""
+    label: int | str | None = None
+    """Column of the label. Of a multiple-choice task: of the right candidate's column, or of its 0-based number in a
+    list of candidates."""
+    labels: dict[str, str] = {}
+    """What the files say -> the label's name (multiple choice: the candidate's column), such as
+    `{ true = "entailment", false = "not_entailment" }`: all of them, or none where the names are the same. Numbers and
+    truth values are written as in JSON."""
+    candidates: tuple[int | str, ...] | str | None = None
+    """Multiple choice: the columns of the candidates, or the one field that lists them."""
+    golds: int | str | None = None
+    """Column of the right answer as text, or of the list of all right answers (`answers.text`): for generation tasks,
+    and for multiple choice instead of `label`."""
     files: dict[str, str]
     """File of each split: `train`, `test`, any further test set such as `test-mismatched`; `dev` if there is one."""
     drawn_files: dict[str, str] = {}
@@ -48,24 +71,56 @@ class FileSource(Settings):
     ragged: bool = False
     """Rows may differ in length, as in SNLI; otherwise a row longer or shorter than the first line is an error."""
     allow_empty: bool = False
-    """A text may be empty; in csv, the texts that pandas reads as missing (`NA`, `null`, ...) become empty."""
+    """A text, or a right answer of a generation task, may be empty; in csv, the texts that pandas reads as missing
+    (`NA`, `null`, ...) become empty."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = _split_problems(self.files, required=(TRAIN,))
         problems += _split_problems(self.drawn_files)
-        named = [column for column in (*self.sentences, self.label) if isinstance(column, str)]
-        if named and not self.header and self.format != "jsonl":
-            problems.append(f"columns are named ({', '.join(named)}), but the file has no header")
-        if self.format == "jsonl" and len(named) != len(self.sentences) + 1:
-            problems.append("columns of a jsonl file are names, not positions")
-        return checked(self, problems)
+        problems += self._column_problems()
+        if self.derive is not None and self.derive not in DERIVED.names():
+            problems.append(
+                f"there is no rule {self.derive!r} to derive fields by{suggest(self.derive, DERIVED.names())}"
+            )
+        return checked(self, [*problems, *answer_problems(self)])
+
+    def _column_problems(self) -> Iterable[str]:
+        columns = [column for column in (*self.sentences, *self.answer_columns) if column is not None]
+        named = [column for column in columns if isinstance(column, str)]
+        if self.is_tree:
+            if len(named) != len(columns):
+                yield f"columns of a {self.format} file are names, not positions"
+            given = [key for key in _OF_COLUMNS if getattr(self, key) != type(self).model_fields[key].default]
+            yield from (
+                f"{key} is for tsv and csv, which have columns; {self.format} has named fields" for key in given
+            )
+            return
+        if named and not self.header:
+            yield f"columns are named ({', '.join(named)}), but the file has no header"
+        if isinstance(self.candidates, str):
+            yield f"a column of a {self.format} file holds one text; candidates are several columns there"
+        yield from (f"{key} is for json and jsonl files" for key in ("each", "derive") if getattr(self, key))
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether rows are records with named fields, rather than lines of columns."""
+        return self.format in TREES
+
+    @property
+    def answer_columns(self) -> tuple[int | str | None, ...]:
+        """The columns of label, right answers and candidates; None where there is none."""
+        several = self.candidates if isinstance(self.candidates, tuple) else (self.candidates,)
+        return (self.label, self.golds, *several)
 
     @property
     def drawn(self) -> dict[str, str]:
         """Names of the files in a k-shot folder, by split."""
         splits = (TRAIN, DEV, *(split for split in self.files if is_test(split)))
         return {split: f"{split.replace('-', '_')}.{self.format}" for split in splits} | self.drawn_files
+
+
+_OF_COLUMNS = ("header", "drawn_by", "cumulative_shuffle", "glue_last_row", "skip_short_rows", "ragged")
 
 
 class HubSource(Settings):
@@ -78,18 +133,28 @@ class HubSource(Settings):
     revision: str | None = None
     """Branch, tag or commit; the main branch unless given."""
     sentences: tuple[str, ...]
-    """Column of each sentence."""
-    label: str
-    """Column of the label."""
+    """Column of each sentence; `answers.text` is the field of a column that holds records."""
+    label: str | None = None
+    """Column of the label. Of a multiple-choice task: of the right candidate's column, or of its 0-based number in a
+    list of candidates."""
     labels: dict[str, str] = {}
-    """The hub's label name -> this task's: all of them, or none where the names are the same. A number (as text) is a
-    name only for a data set whose labels have no others."""
+    """The hub's label name -> this task's (multiple choice: the candidate's column): all of them, or none where the
+    names are the same. A number (as text) is a name only for a data set whose labels have no others."""
+    candidates: tuple[str, ...] | str | None = None
+    """Multiple choice: the columns of the candidates, or the one column that lists them."""
+    golds: str | None = None
+    """Column of the right answer as text, or of the list of all right answers (`answers.text`): for generation tasks,
+    and for multiple choice instead of `label`."""
     splits: dict[str, str] = {"train": "train", "test": "validation"}
     """This task's split -> the hub's split."""
+    allow_empty: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        return checked(self, _split_problems(self.splits, required=(TRAIN,)))
+        return checked(self, [*_split_problems(self.splits, required=(TRAIN,)), *answer_problems(self)])
+
+
+AnySource = FileSource | HubSource
 
 
 class Sources(Settings):
@@ -97,6 +162,24 @@ class Sources(Settings):
 
     files: FileSource | None = None
     hub: HubSource | None = None
+
+
+def answer_problems(source: AnySource) -> Iterable[str]:
+    """Yield what is wrong with a source's columns of answers, whatever the task."""
+    if (source.label is None) == (source.golds is None):
+        yield "what is right is said by `label` or by `golds`, by one of them"
+    if source.labels and source.label is None:
+        yield "`labels` says what labels are called, but there is no `label`"
+    if source.candidates is None or isinstance(source.candidates, str):
+        return
+    names = [str(column) for column in source.candidates]
+    yield from repeated("candidate", names)
+    if len(names) < 2:
+        yield "candidates are two columns or more, or the name of one that lists them"
+    wrong = [name for name in source.labels.values() if name not in names]
+    yield from (
+        f"`labels` leads to {name!r}, which is no column of a candidate{suggest(name, names)}" for name in wrong
+    )
 
 
 def _split_problems(splits: dict[str, str], required: tuple[str, ...] = ()) -> list[str]:

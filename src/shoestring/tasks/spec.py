@@ -135,16 +135,29 @@ class Task(Settings):
 
     def _source_problems(self) -> Iterable[str]:
         count = len(self.sentences)
-        for source in (self.sources.files, self.sources.hub):
-            if source is not None and len(source.sentences) != count:
+        for where, source in (("files", self.sources.files), ("hub", self.sources.hub)):
+            if source is None:
+                continue
+            if len(source.sentences) != count:
                 yield f"a source has {len(source.sentences)} sentences, the task {count}"
-        if self.sources.hub is not None:
-            yield from self._unknown_labels("sources.hub.labels leads to", self.sources.hub.labels.values())
+            yield from (f"sources.{where}: {text}" for text in self._answer_problems(source))
+            if self.labels:
+                yield from self._unknown_labels(f"sources.{where}.labels leads to", source.labels.values())
         for golden in self.golden:
             if len(golden.sentences) != count:
                 yield f"a golden rendering has {len(golden.sentences)} sentences, the task {count}"
             if golden.template is not None and golden.template not in self.templates:
                 yield f"a golden rendering of template {golden.template!r}{suggest(golden.template, self.templates)}"
+
+    def _answer_problems(self, source: FileSource | HubSource) -> Iterable[str]:
+        if self.labels and source.label is None:
+            yield f"a {self.kind} task has a `label`"
+        if self.kind == "regression" and source.labels:
+            yield "`labels` says what labels are called; a regression task has values"
+        if self.kind == "generation" and source.golds is None:
+            yield "a generation task has `golds`, the right answers"
+        if (self.kind == "multiple-choice") != (source.candidates is not None):
+            yield f"a multiple-choice task, and only that, has `candidates`; this one is of kind {self.kind}"
 
     def _unknown_labels(self, what: str, labels: Iterable[str]) -> list[str]:
         names = self.label_names
