@@ -21,6 +21,7 @@ from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.seeds import MASK_32, derive
 from shoestring.tasks.metrics import METRICS
+from shoestring.training.asking import Asking
 from shoestring.training.callbacks import Meter
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
@@ -64,6 +65,7 @@ class PromptTrainer(Trainer):
         task = job.subject.task
         self.objective = OBJECTIVES.get(job.settings.objective or default_objective(task.kind))
         self.dev_subject = replace(job.subject, passes=Passes())
+        self._asking = Asking(job)
         super().__init__(
             model=job.subject.model,
             args=training_arguments(job),
@@ -77,7 +79,7 @@ class PromptTrainer(Trainer):
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """Return the batch of training examples `indices`, with the indices in it so that errors can name them."""
-        batch = self.objective.prepare(self.job.subject.collate([self.job.train[index] for index in indices]))
+        batch = self.objective.prepare(self.job.subject.collate(self._asking.prompts(indices, self.state.global_step)))
         return {**batch, _EXAMPLE: torch.tensor(indices)}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
