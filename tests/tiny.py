@@ -57,6 +57,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "opt": SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2},
     "llama": SIZES | {"num_key_value_heads": 2, "initializer_range": 0.2, "tie_word_embeddings": False},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 66, "initializer_range": 0.2},
+    "gemma": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2},
     "gemma2": SIZES
     | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2, "final_logit_softcapping": 3.0},
     "qwen3": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2},

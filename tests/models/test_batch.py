@@ -44,4 +44,17 @@ def test_batches_hold_every_prompt_once_with_similar_lengths_together(lengths: l
     assert sorted(index for indices in found for index in indices) == list(range(len(lengths)))
     assert all(len(indices) == size for indices in found[:-1])
     in_order = [lengths[index] for indices in found for index in indices]
-    assert in_order == sorted(lengths)
+    assert in_order == sorted(lengths, reverse=True)
+
+
+@given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 9), st.integers(1, 80))
+def test_batches_hold_no_more_tokens_than_they_may_padding_included(lengths: list[int], size: int, tokens: int) -> None:
+    found = list(batches([prompt(length) for length in lengths], size, tokens))
+    assert sorted(index for indices in found for index in indices) == list(range(len(lengths)))
+    for indices in found:
+        assert len(indices) <= size
+        assert len(indices) == 1 or len(indices) * max(lengths[index] for index in indices) <= tokens
+
+
+def test_lengths_may_be_others_than_those_of_the_ids() -> None:
+    assert list(batches([prompt(1), prompt(2), prompt(3)], 2, 9, [9, 4, 4])) == [[0], [1, 2]]

@@ -7,19 +7,27 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from shoestring.models.packing import SOURCES, Row, pack, stack
 from shoestring.prompts.encoding import EncodedPrompt
 
 Batch = dict[str, Tensor]
 
 
-def collate(prompts: Sequence[EncodedPrompt], pad_id: int) -> Batch:
+def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = False) -> Batch:
     """Pad prompts on the right into one batch; of a prompt that is taught otherwise than asked, what is taught.
+
+    Args:
+        prompts: encoded prompts.
+        pad_id: the token to pad with.
+        share: add rows of T tokens in which each prompt stands once, followed by a trie of its candidates.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [N, L]; `labels` [N] (int64 ids, or float32 values);
         and for prompted models `position` [N], `option_ids`, `option_mask` and `option_scored` [N, C, O]: the mask is 1
         at a candidate's tokens, `option_scored` at those of them whose log-probabilities count. Where prompts have
-        different numbers of candidates, C is the largest, and both are zero for a candidate that is not there.
+        different numbers of candidates, C is the largest, and both are zero for a candidate that is not there. With
+        `share` also `tree_ids`, `tree_positions`, `tree_ends` [N, T], `tree_reads` [N, R] and `tree_sources` [N, C, O]:
+        see `packing`.
     """
     prompts = [prompt.taught or prompt for prompt in prompts]
     length = max(len(prompt.ids) for prompt in prompts)
@@ -41,17 +49,43 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int) -> Batch:
         batch["option_mask"] = torch.stack([_padded(options, width, 0) for options in ones])
         scored = [[*_scored(prompt), *[()] * (count - len(prompt.options))] for prompt in prompts]
         batch["option_scored"] = torch.stack([_padded(options, width, 0) for options in scored])
+        if share:
+            packed = [pack([prompt]) for prompt in prompts]
+            batch |= stack(packed, pad_id)
+            batch[SOURCES] = _sources(packed, batch["option_scored"])
     return batch
 
 
-def batches(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
-    """Yield lists of indices into `prompts`, at most `size` long, with prompts of similar length together.
+def batches(
+    prompts: Sequence[EncodedPrompt], size: int, tokens: int | None = None, lengths: Sequence[int] | None = None
+) -> Iterator[list[int]]:
+    """Yield lists of indices into `prompts`, with prompts of similar length together, the longest first.
 
-    Sorting by length keeps padding small; the indices let the caller put results back in order.
+    Sorting by length keeps padding small, and the most memory is asked for at once; the indices let the caller put
+    results back in order.
+
+    Args:
+        prompts: what is put into batches.
+        size: most prompts of a batch.
+        tokens: most tokens of a batch, padding included; a longer prompt is alone.
+        lengths: of each prompt; by default the number of its ids.
     """
-    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index].ids), index))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    lengths = [len(prompt.ids) for prompt in prompts] if lengths is None else lengths
+    order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
+    start = 0
+    while start < len(order):
+        fit = size if tokens is None else min(size, tokens // max(1, lengths[order[start]]))
+        end = start + max(1, fit)
+        yield order[start:end]
+        start = end
+
+
+def _sources(rows: Sequence[Row], scored: Tensor) -> Tensor:
+    """Return where the tokens of candidates are predicted [N, C, O], 0 where none is scored."""
+    places = torch.zeros_like(scored)
+    for place, mask, row in zip(places, scored.bool(), rows, strict=True):
+        place[mask] = torch.tensor(row.sources)
+    return places
 
 
 def _scored(prompt: EncodedPrompt) -> list[tuple[int, ...]]:

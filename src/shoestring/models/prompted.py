@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from shoestring.data.example import Example
-from shoestring.models.batch import Batch, batches, collate
-from shoestring.models.combining import combined, inputs_of
+from shoestring.models.batch import Batch, collate
+from shoestring.models.budget import Budget
+from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Scorer
+from shoestring.models.sharing import ROWS, Sharing, longest_of
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
 from shoestring.prompts.settings import PromptSettings
@@ -38,7 +39,13 @@ class Passes:
 
 @dataclass(frozen=True)
 class PromptedModel:
-    """Model, prompt and scorer of one task; `passes` counts every forward pass made through it."""
+    """Model, prompt and scorer of one task.
+
+    Attributes:
+        passes: counts every forward pass made through it, but for comparisons that find out what the model can do.
+        sharing: what was found out about rows in which several continuations share their beginning.
+        budget: most tokens of a forward pass in prediction.
+    """
 
     model: PreTrainedModel
     task: Task
@@ -47,14 +54,23 @@ class PromptedModel:
     pad_id: int
     passes: Passes = field(default_factory=Passes)
     settings: PromptSettings = field(default_factory=PromptSettings)
+    sharing: Sharing = field(default_factory=Sharing)
+    budget: Budget = field(default_factory=Budget)
 
     def encode(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
         """Return the encoded prompts of `examples`, in order."""
         return [self.encoder.encode(example) for example in examples]
 
     def collate(self, prompts: Sequence[EncodedPrompt]) -> Batch:
-        """Return one padded batch, on the CPU."""
-        return collate(prompts, self.pad_id)
+        """Return one padded batch, on the CPU; with long candidates, rows that hold each prompt once.
+
+        Whether the model computes those exactly is found out with the first such batch; else there are none.
+        """
+        return collate(prompts, self.pad_id, share=self._shares([prompt.taught or prompt for prompt in prompts]))
+
+    def may_share(self, way: str) -> bool:
+        """Return whether a way of sharing may be tried, or is known to be exact."""
+        return getattr(self.scorer, "shares_prompts", False) and self.sharing.admits(self.model, way)
 
     def scores(self, batch: Batch) -> Tensor:
         """Return scores [N, C] of a batch on the model's device, with gradients where they are on.
@@ -75,32 +91,48 @@ class PromptedModel:
         self._count(batch)
         return self.scorer.answer_log_probs(self.model, batch)
 
-    def predict(self, prompts: Sequence[EncodedPrompt], batch_size: int, bar: Bar | None = None) -> Tensor:
+    def predict(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        batch_size: int,
+        bar: Bar | None = None,
+        on_scores: OnScores | None = None,
+    ) -> Tensor:
         """Return scores [N, C] of all prompts, in their order, on the CPU; eval mode, no gradients.
 
-        Scores do not depend on `batch_size` beyond rounding.
-        """
-        inputs = [item for prompt in prompts for item in inputs_of(prompt)]
-        rows: list[Tensor] = [torch.empty(0)] * len(inputs)
-        with torch.no_grad(), evaluating(self.model):
-            for indices in batches(inputs, batch_size):
-                batch = self.collate([inputs[index] for index in indices])
-                scores = self.scores({name: value.to(self.model.device) for name, value in batch.items()}).cpu()
-                for index, row in zip(indices, scores, strict=True):
-                    rows[index] = row
-                if bar is not None:
-                    bar.advance(len(indices))
-        return self._gathered(prompts, rows)
+        Inputs that are the same are scored once, and what inputs begin with in common is computed once, where the model
+        allows it. Scores do not depend on any of that, nor on `batch_size`, beyond rounding.
 
-    def _gathered(self, prompts: Sequence[EncodedPrompt], rows: Sequence[Tensor]) -> Tensor:
-        """Return the scores [N, C] of prompts, given those of all their inputs in order, each [C] or longer."""
-        start, found = 0, []
-        for prompt in prompts:
-            end = start + len(inputs_of(prompt))
-            own = [row[: len(prompt.options) or None] for row in rows[start:end]]
-            found.append(combined(prompt, own, self.settings.calibration))
-            start = end
-        return pad_sequence(found, batch_first=True, padding_value=-torch.inf)
+        Args:
+            prompts: encoded prompts.
+            batch_size: most inputs of a forward pass, which `budget` bounds too.
+            bar: advanced by one for each input (a prompt, its variants and calibrations: `inputs_of`).
+            on_scores: called with the number of a prompt and its scores [C] as soon as they are there, in any order.
+
+        Raises:
+            ModelError: if memory does not suffice for a single input.
+        """
+        collecting = Collecting(self, prompts, bar, on_scores)
+        with torch.no_grad(), evaluating(self.model):
+            for phase in collecting.phases:
+                for place, row in scored(self, [collecting.inputs[index] for index in phase], batch_size):
+                    collecting.take(phase[place], row)
+        return collecting.scores()
+
+    def _shares(self, prompts: Sequence[EncodedPrompt]) -> bool:
+        long = [prompt for prompt in prompts if len(prompt.options) > 1 and max(map(len, prompt.options)) > 1]
+        if not long or not self.may_share(ROWS) or not self.sharing.fits(self.model, longest_of(prompts)):
+            return False
+        if self.sharing.settled(ROWS):
+            return True
+        probe = [min(long, key=lambda prompt: len(prompt.ids))]
+        with torch.no_grad(), evaluating(self.model):
+            alone, together = (self._on_device(collate(probe, self.pad_id, share=share)) for share in (False, True))
+            plain = self.scorer.scores(self.model, alone)
+            return self.sharing.compare(self.model, ROWS, lambda: self.scorer.scores(self.model, together), plain)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def _count(self, batch: Batch) -> None:
         self.passes.forward += 1

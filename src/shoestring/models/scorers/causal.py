@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from shoestring.models.batch import Batch
+from shoestring.models.packing import IDS, SOURCES
 from shoestring.models.scoring import SCORERS, logits_at, model_inputs
+from shoestring.models.trees import log_probs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,45 +20,53 @@ if TYPE_CHECKING:
 class CausalScorer:
     """f_c(x) = sum_j log p(a_cj | x, a_c,<j), candidates a_c of any length.
 
-    When every candidate is one token, all are read from one position of one forward pass per prompt; otherwise the
-    prompt is repeated once per candidate.
+    When every candidate is one token, all are read from one position of one forward pass per prompt. Longer candidates
+    follow the prompt in one row, as a trie in which each token sees its ancestors, where the batch brings that layout;
+    otherwise the prompt is repeated once per candidate.
 
     Source: Malladi et al. 2023 (MeZO), section 3.2 and appendix E.
     """
 
     has_vocabulary = True
+    shares_prompts = True
 
     def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there."""
-        if batch["option_ids"].shape[2] == 1:
+        options, scored = batch["option_ids"], batch["option_scored"]
+        if options.shape[2] == 1:
             return self._one_token(model, batch)
-        log_probs = self._token_log_probs(model, batch, batch["option_ids"], batch["option_mask"])
-        return (log_probs * batch["option_scored"]).sum(-1)
+        if IDS in batch:
+            return (log_probs(model, batch, batch[SOURCES], options) * scored).sum(-1)
+        return self._repeated(model, batch, options, batch["option_mask"], scored)
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return sum of log p over the right answer's tokens [N], and their number [N]."""
         rows = torch.arange(len(batch["labels"]), device=batch["labels"].device)
-        answer = batch["option_ids"][rows, batch["labels"]][:, None]
-        mask = batch["option_mask"][rows, batch["labels"]][:, None]
-        scored = batch["option_scored"][rows, batch["labels"]]
-        log_probs = self._token_log_probs(model, batch, answer, mask)[:, 0] * scored
-        return log_probs.sum(-1), scored.sum(-1).to(log_probs.dtype)
+        names = ("option_ids", "option_mask", "option_scored")
+        answer, mask, scored = (batch[name][rows, batch["labels"]][:, None] for name in names)
+        sums = self._repeated(model, batch, answer, mask, scored)[:, 0]
+        return sums, scored[:, 0].sum(-1).to(sums.dtype)
 
     def _one_token(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
         return logits[:, 0].log_softmax(-1).gather(1, batch["option_ids"][:, :, 0])
 
-    def _token_log_probs(self, model: PreTrainedModel, batch: Batch, options: Tensor, mask: Tensor) -> Tensor:
-        """Return log p of every option token, zero where `mask` is zero [N, C, O]."""
-        count, candidates, width = options.shape
-        ids, seen = _continued(batch, options, mask)
-        # Token j of the option is predicted by the position before it.
-        offsets = torch.arange(width, device=ids.device)
-        positions = (batch["position"][:, None] + offsets).repeat_interleave(candidates, 0)
+    def _repeated(self, model: PreTrainedModel, batch: Batch, options: Tensor, mask: Tensor, scored: Tensor) -> Tensor:
+        """Return the sums of log p of scored tokens [N, C] from one row a candidate."""
+        count, candidates, _ = options.shape
+        # The last token of a candidate predicts nothing that is read.
+        ids, seen = _continued(batch, options[..., :-1], mask[..., :-1])
+        # Tokens that are scored stand at the end of each candidate: as many of its places as the most have are read.
+        most = int(scored.sum(-1).max())
+        lengths = mask.sum(-1, keepdim=True)
+        places = (lengths - most).clamp(min=0) + torch.arange(most, device=ids.device)
+        # Token j of a candidate is predicted by the position before it.
+        positions = (batch["position"][:, None, None] + places).reshape(count * candidates, most)
         logits = logits_at(model, {"input_ids": ids, "attention_mask": seen}, positions)
-        tokens = options.reshape(count * candidates, width, 1)
-        log_probs = logits.log_softmax(-1).gather(2, tokens)[..., 0]
-        return log_probs.reshape(count, candidates, width) * mask
+        tokens = options.gather(2, places).reshape(count * candidates, most, 1)
+        found = logits.log_softmax(-1).gather(2, tokens).reshape(count, candidates, most)
+        # Of a candidate with fewer tokens the last ones are not there, and their mask is zero.
+        return (found * scored.gather(2, places)).sum(-1)
 
 
 def _continued(batch: Batch, options: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

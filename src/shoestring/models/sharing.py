@@ -1,0 +1,122 @@
+"""Whether a model computes rows in which continuations share their beginning: asked of the model itself."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from shoestring.models.budget import out_of_memory
+from shoestring.models.virtual import virtual_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from shoestring.prompts.encoding import EncodedPrompt
+
+_LOG = logging.getLogger(__name__)
+# Scores of one computation made in two orders differ by so much of 1 + |score|, at most. Some attention (eager) takes
+# its softmax in float32 whatever the weights are.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+_COARSE = 3e-2
+# What configs call the number of tokens that a layer looks back.
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window", "local_attention")
+ROWS, CACHED = "several continuations in one row", "rows behind keys and values that were kept"
+
+
+@dataclass
+class Sharing:
+    """What is known of one model, about each way of sharing.
+
+    A model takes part if its forward takes positions, it has neither windows that an input exceeds, nor biases of
+    attention by distance (ALiBi), nor virtual tokens; and if the scores of the first batch, made both ways, agree.
+
+    Attributes:
+        found: whether it computes a way of sharing exactly; not in it before that was tried.
+    """
+
+    found: dict[str, bool] = field(default_factory=dict)
+    _window: int | None = None
+    _known: bool = False
+    _told: bool = False
+
+    def admits(self, model: PreTrainedModel, way: str) -> bool:
+        """Return whether a way may be tried, or was and is exact."""
+        if not self._known:
+            self._known, self._window = True, window_of(model)
+            if (reason := refusal(model)) is not None:
+                self._refuse(model, ROWS, reason)
+        return self.found.get(ROWS, True) and self.found.get(way, True)
+
+    def fits(self, model: PreTrainedModel, longest: int) -> bool:
+        """Return whether inputs of up to `longest` tokens are seen whole by every layer."""
+        if self._window is None or longest <= self._window:
+            return True
+        if not self._told:
+            self._told = True
+            _LOG.warning(
+                "%s looks back %d tokens and inputs have up to %d: longer ones are computed without sharing, which "
+                "costs time alone",
+                type(model).__name__, self._window, longest,
+            )  # fmt: skip
+        return False
+
+    def settled(self, way: str) -> bool:
+        """Return whether it is known how a model does with a way of sharing."""
+        return way in self.found
+
+    def compare(self, model: PreTrainedModel, way: str, shared: Callable[[], Tensor], plain: Tensor) -> bool:
+        """Find out whether scores made by sharing are those made without, `plain`; say so once if they are not.
+
+        Nothing is found out by scores that are not finite.
+        """
+        if not bool(torch.isfinite(plain).all()):
+            return False
+        try:
+            made = shared()
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            self._refuse(model, way, f"{type(error).__name__}: {error}")
+            return False
+        coarse = model.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+        tolerance = _COARSE if coarse else _TOLERANCE.get(model.dtype, _COARSE)
+        worst = float(((made - plain).abs() / (1 + plain.abs())).max())
+        self.found[way] = worst <= tolerance
+        if not self.found[way]:
+            self._refuse(model, way, f"scores differ by a share of {worst:.1g}")
+        return self.found[way]
+
+    def _refuse(self, model: PreTrainedModel, way: str, reason: str) -> None:
+        self.found[way] = False
+        _LOG.warning(
+            "%s does not compute %s as it does one alone (%s): nothing is shared that way, which costs time alone",
+            type(model).__name__, way, reason,
+        )  # fmt: skip
+
+
+def refusal(model: PreTrainedModel) -> str | None:
+    """Return why a model cannot be told which tokens see which, and where they stand, if it cannot."""
+    if count := virtual_tokens(model):
+        return f"it reads {count} virtual tokens before its input"
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
+    if "position_ids" not in inspect.signature(inner.forward).parameters:
+        return "it takes no positions"
+    return "distances in the row are part of its attention" if getattr(model.config, "alibi", False) else None
+
+
+def window_of(model: PreTrainedModel) -> int | None:
+    """Return the fewest tokens that a layer looks back, where a config says that there is such a limit."""
+    config = model.config.get_text_config()
+    given = [getattr(config, name, None) for name in _WINDOWS]
+    return min((width for width in given if isinstance(width, int) and width > 0), default=None)
+
+
+def longest_of(prompts: Sequence[EncodedPrompt]) -> int:
+    """Return the number of tokens of the longest prompt with its longest candidate."""
+    return max(len(prompt.ids) + max((len(option) for option in prompt.options), default=1) - 1 for prompt in prompts)
