@@ -43,7 +43,7 @@ CHANGES = {
     "data.num_eval": ("data.mode=subset", "data.num_train=10", "data.num_dev=5", "data.num_eval=7"),
     "data.per_example": (
         *("data.mode=subset", "data.num_train=10", "data.per_example=true"),
-        *("method.kind=zero-shot", "model.kind=causal", "prompt.demonstrations.kind=in-context"),
+        *("method.kind=zero-shot", "model.kind=causal", "prompt.demonstrations.kind=gpt3"),
     ),
     "data.seed": ("data.seed=5",),
     "data.text_columns": ("data.text_columns=['text']",),
@@ -59,7 +59,7 @@ CHANGES = {
     "prompt.label_words": ("prompt.label_words={1 = 'good'}",),
     "prompt.max_tokens": ("prompt.max_tokens=64",),
     "prompt.truncate": ("prompt.truncate=error",),
-    "prompt.demonstrations": ("prompt.demonstrations={kind='in-context'}",),
+    "prompt.demonstrations": ("prompt.demonstrations={kind='gpt3'}",),
     "prompt.calibration_demonstrations": ("prompt.calibration_demonstrations=false",),
     "prompt.begin": ("prompt.begin=<s>",),
     "prompt.calibration": ("prompt.calibration=contextual",),
@@ -127,6 +127,9 @@ def home(key: str) -> RunConfig:
     section, _, name = key.partition(".")
     kind = OWNERS.get(section, {}).get(name)
     sections: dict[str, Any] = {} if kind is None or name == "kind" else {section: {"kind": kind}}
+    if key in ("prompt.begin", "prompt.calibration_demonstrations"):
+        shown = {"demonstrations": {"kind": "in-context"}, "calibration": "surface-form"}
+        sections |= {"task": "mezo/SST2", "model": {"kind": "causal", "name": "opt"}, "prompt": shown}
     if key == "prompt.answer":
         sections["model"] = {"kind": "causal", "name": "opt"}
     if key == "tuning.dropout":
@@ -138,7 +141,7 @@ def home(key: str) -> RunConfig:
 def test_every_setting_that_can_change_a_number_changes_the_run_id(key: str) -> None:
     before = home(key)
     after = load_config(
-        None, CHANGES[key], table=before.model_dump(exclude={"task"}, exclude_unset=True) | {"task": "SST-2"}
+        None, CHANGES[key], table=before.model_dump(exclude={"task"}, exclude_unset=True) | {"task": before.task.name}
     )
     section, _, name = key.partition(".")
     if name:
@@ -182,7 +185,7 @@ def test_subsets_that_do_not_suit_the_method_are_refused(data: dict[str, Any], m
 
 
 def test_many_training_sets_are_for_methods_that_train_nothing() -> None:
-    shown = {"model": {"kind": "causal", "name": "opt"}, "prompt": {"demonstrations": {"kind": "in-context"}}}
+    shown = {"model": {"kind": "causal", "name": "opt"}, "prompt": {"demonstrations": {"kind": "gpt3"}}}
     data = SUBSET | {"num_dev": None, "per_example": True}
     with pytest.raises(
         ConfigError, match=r"data\.per_example is for in-context learning; method\.kind='mezo' trains on one"

@@ -11,6 +11,7 @@ from shoestring.prompts.label_words import encode_causal, encode_masked, label_w
 from shoestring.prompts.parts import Part, PieceEncoder, mask_id
 from shoestring.prompts.rendering import prompt_text, template_pieces
 from shoestring.prompts.template import Form, Pieces, Sentence, Special, Text
+from shoestring.prompts.text_check import text_golden_problems, text_problems, text_tokenizer_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,14 @@ def check_task(task: Task, tokenizer: PreTrainedTokenizerBase | None = None, kin
     problems = list(_file_problems(task))
     if tokenizer is not None and kind != "head":
         codec = Codec(tokenizer)
+        texts = any(template.text is not None for template in task.templates.values())
         for form in _forms(kind):
-            problems += _tokenizer_problems(task, codec, form, required=kind is not None)
+            required = kind == "masked" or (kind == "causal" and not texts)
+            problems += _tokenizer_problems(task, codec, form, required=required)
+        if texts and kind != "masked" and task.kind != "regression":
+            problems += text_tokenizer_problems(task, tokenizer, kind or "causal")
+        elif kind == "seq2seq":
+            problems.append(f"task {task.name}: no template has a text form")
     return list(dict.fromkeys(problems))
 
 
@@ -62,6 +69,12 @@ def limit_notes(task: Task, tokenizer: PreTrainedTokenizerBase, kind: Kind | Non
                 f"task {task.name} ({form}): limits.max_tokens is {task.limits.max_tokens}, but the model reads "
                 f"{min(longest)}{before}; that is the limit then"
             )
+    asked = [template.max_tokens or task.limits.max_tokens for template in task.templates.values() if template.text]
+    if kind != "masked" and asked and codec.max_tokens is not None and max(asked) > codec.max_tokens:
+        notes.append(
+            f"task {task.name} (text): its limit is {max(asked)} tokens, but the model reads {codec.max_tokens}; "
+            "that is the limit then"
+        )
     return notes
 
 
@@ -97,6 +110,7 @@ def _file_problems(task: Task) -> Iterator[str]:
                 yield from _piece_problems(f"task {task.name}, template {name!r} ({form})", pieces, task)
         if template.causal is not None and template.answer.endswith(" "):
             yield f"task {task.name}, template {name!r}: `answer` {template.answer!r} ends in a space"
+    yield from text_problems(task)
     yield from _golden_problems(task)
 
 
@@ -119,8 +133,9 @@ def _golden_problems(task: Task) -> Iterator[str]:
         if len(golden.sentences) != len(task.sentences):
             yield f"{where}: has {len(golden.sentences)} sentences; the task has {len(task.sentences)}"
             continue
-        if golden.masked is None and golden.causal is None:
-            yield f"{where}: has neither a `masked` nor a `causal` rendering, so it checks nothing"
+        if golden.masked is None and golden.causal is None and golden.text is None:
+            yield f"{where}: has neither a `masked` nor a `causal` nor a `text` rendering, so it checks nothing"
+        yield from text_golden_problems(task, golden, where)
         for form in FORMS:
             wanted = golden.masked if form == "masked" else golden.causal
             if wanted is None:

@@ -75,21 +75,29 @@ def choose(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[FormNa
         TemplateError: if the template has no such form, or the settings' `answer` does not go with it.
     """
     forms = forms_of(task, kind) if forms is None else forms
-    name = settings.template
-    chosen = _given(name, forms) if name is not None else None
-    if chosen is None:
-        names = list(task.templates) if name is None else [name]
-        chosen = next((found for key in names if (found := _having(key, task.template(key), forms))), None)
+    shown = settings.demonstrations
+    # Those that demonstrations are made for, first; where there are none, whoever draws them says so.
+    fitting: tuple[FormName, ...] = forms if shown is None else tuple(form for form in forms if form in shown.forms)
+    chosen = _found(task, settings.template, fitting) or _found(task, settings.template, forms)
     if chosen is None:
         raise _lacking(task, kind, settings, forms)
     return _with_answer(task, chosen, settings.answer)
 
 
+def _found(task: Task, name: str | None, forms: tuple[FormName, ...]) -> Chosen | None:
+    given = _given(name, forms) if name is not None else None
+    names = list(task.templates) if name is None else [name]
+    if given is not None or (name is not None and _written_out(name)):
+        return given
+    return next((found for key in names if (found := _having(key, task.template(key), forms))), None)
+
+
 def _given(text: str, forms: tuple[FormName, ...]) -> Chosen | None:
     """Return the template that is written out in the settings, or None if they name one."""
     # Not validated here: whoever reads it says what is wrong with it, and where.
-    if "text" in forms and ("{{" in text or "{%" in text):
-        return Chosen(GIVEN, Template.model_construct(text=TextForm(prompt=text)), "text")
+    if "{{" in text or "{%" in text:
+        template = Template.model_construct(text=TextForm(prompt=text))
+        return Chosen(GIVEN, template, "text") if "text" in forms else None
     if "*" not in text:
         return None
     form: FormName | None = next((form for form in forms if form != "text"), None)
@@ -97,6 +105,10 @@ def _given(text: str, forms: tuple[FormName, ...]) -> Chosen | None:
         return None
     template = Template.model_construct(masked=text) if form == "masked" else Template.model_construct(causal=text)
     return Chosen(GIVEN, template, form)
+
+
+def _written_out(text: str) -> bool:
+    return any(mark in text for mark in ("{{", "{%", "*"))
 
 
 def _having(name: str, template: Template, forms: tuple[FormName, ...]) -> Chosen | None:

@@ -6,9 +6,10 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shoestring.errors import ShoestringError
+from shoestring.errors import ShoestringError, TemplateError
 from shoestring.prompts.choose import choose
 from shoestring.prompts.codec import Codec
+from shoestring.prompts.demonstrations.catalog.in_context import InContext
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.prompts.label_words import label_words
 from shoestring.prompts.pool import Pool
@@ -83,6 +84,7 @@ class TextEncoder:
         pool: Pool | None = None,
     ) -> None:
         self.task, self.kind = task, kind
+        _check_demonstrations(task, kind, settings)
         chosen = choose(task, kind, settings, ("text",))
         self.template = TextTemplate(task, chosen.name, chosen.text)
         self.words = label_words(task, chosen.template, settings.label_words).words if task.labels else ()
@@ -189,6 +191,17 @@ class TextEncoder:
         if what not in self._told:
             self._told.add(what)
             _LOG.warning("task %s, first in example %s: %s", self.task.name, uid, what)
+
+
+def _check_demonstrations(task: Task, kind: Kind, settings: PromptSettings) -> None:
+    shown = settings.demonstrations
+    if shown is None:
+        return
+    problems = shown.problems(task, kind)
+    if not problems and not isinstance(shown, InContext):
+        problems = [f"of kind {shown.kind!r} are not for templates with a text form"]
+    if problems:
+        raise TemplateError(f"task {task.name}: prompt.demonstrations {'; '.join(problems)}")
 
 
 def _raise(mistakes: list[tuple[str, ShoestringError]]) -> None:

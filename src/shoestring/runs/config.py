@@ -21,14 +21,13 @@ from shoestring.config import (
     union_of,
 )
 from shoestring.data.settings import DataSettings
-from shoestring.errors import ShoestringError, suggest
+from shoestring.errors import ShoestringError
 from shoestring.methods.base import METHODS
 from shoestring.models.settings import MODEL_KINDS
-from shoestring.prompts.encoding import find_template
-from shoestring.prompts.label_words import label_words
+from shoestring.prompts.problems import prompt_problems
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.load import load_task
-from shoestring.tasks.spec import Task, Template
+from shoestring.tasks.spec import Task
 from shoestring.tuning.base import TUNINGS
 from shoestring.tuning.catalog.full import Full
 
@@ -153,24 +152,7 @@ class RunConfig(Settings):
         return []
 
     def _about_prompt(self) -> list[str]:
-        prompt, task = self.prompt, self.task
-        if self.model.kind == "head":
-            given = sorted(prompt.model_fields_set & {"template", "answer", "label_words"})
-            return [f"prompt.{key} has no effect: a model with a classification head takes no prompt" for key in given]
-        problems: list[str] = []
-        template = Template.model_construct()
-        try:
-            _, template = find_template(task, self.model.kind, prompt)
-        except ShoestringError as error:
-            problems.append(f"prompt: {error}")
-        unknown = [label for label in prompt.label_words if label not in task.label_names]
-        problems += [f"prompt.label_words: unknown label {text!r}{suggest(text, task.label_names)}" for text in unknown]
-        try:
-            known = {label: word for label, word in prompt.label_words.items() if label not in unknown}
-            label_words(task, template, known)
-        except ShoestringError as error:
-            problems.append(f"prompt: {error}")
-        return problems
+        return prompt_problems(self.task, self.model.kind, self.prompt)
 
     def _about_objective(self) -> list[str]:
         name = getattr(self.method, "objective", None)

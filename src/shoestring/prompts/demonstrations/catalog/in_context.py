@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shoestring.data.example import Example
     from shoestring.prompts.pool import Pool
+    from shoestring.prompts.settings import Kind
     from shoestring.tasks.spec import Task
 
 COUNT = 32
@@ -63,14 +64,19 @@ class InContext(Demonstrations):
             problems.append('sampling="python" draws once for all examples, whatever their labels')
         return checked(self, problems)
 
+    def problems(self, task: Task, kind: Kind) -> list[str]:
+        """Return why these demonstrations do not suit a task and a family of models."""
+        found = super().problems(task, kind)
+        if self.per_label and task.kind != "classification":
+            found.append(f"are counted per label, and task {task.name} is of kind {task.kind}")
+        return found
+
     def draws(self, task: Task, pool: Pool, query: Example) -> list[tuple[Example, ...]]:
         """Return the demonstrations of each draw for `query`, in the order they are shown in.
 
         Raises:
-            DataError: if there are not enough examples, or they have no labels to count them by.
+            DataError: if there are not enough examples.
         """
-        if self.per_label and task.kind != "classification":
-            raise DataError(WHERE, f"per_label is for classification, and task {task.name} is of kind {task.kind}")
         own = pool.own.get(query.uid)
         if own is not None:
             return [self._shortened(but(own, query)[: self.count])]
