@@ -8,14 +8,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 import tiny
 from shoestring.kernels import Outputs, outputs_of
-from shoestring.prompts.encoding import EncodedPrompt
 
 ALL = ("sgd", "signgd", "asymmetric-signgd")
-SMALL: dict[str, Any] = {"num_hidden_layers": 1, "vocab_size": 300}
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "roberta": ("roberta", "masked", {}),
     "bert": ("bert", "masked", {}),
@@ -37,7 +34,7 @@ SUBSETS: dict[str, Callable[[str], bool]] = {
 @dataclass(frozen=True)
 class Subject:
     outputs: Outputs
-    items: list[EncodedPrompt]
+    items: Sequence[Any]
 
     def names(self, subset: str = "full") -> tuple[str, ...]:
         return tuple(name for name, _ in self.outputs.model.named_parameters() if SUBSETS[subset](name))
@@ -52,31 +49,3 @@ def subject(name: str, *, difference: bool = True, count: int = 5, dtype: torch.
 
 def _kind(architecture: str) -> str:
     return "masked" if architecture in tiny.MASKED else "causal"
-
-
-@dataclass(frozen=True)
-class Point:
-    """An example that is a few vectors."""
-
-    uid: str
-    values: Tensor
-
-    @property
-    def ids(self) -> Tensor:
-        return self.values
-
-
-def points(count: int, tokens: int, size: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Point]:
-    stream = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(count, tokens, size, generator=stream, dtype=torch.float64).to(dtype)
-    return [Point(f"point:{number}", values) for number, values in enumerate(drawn)]
-
-
-def of_points(model: nn.Module, scores: Callable[[nn.Module, Tensor], Tensor] | None = None) -> Outputs:
-    """Return the outputs of a model of vectors: the mean over the tokens, unless told otherwise."""
-    read = scores or (lambda model, values: model(values).mean(1))
-
-    def collate(items: Sequence[Any]) -> dict[str, Tensor]:
-        return {"values": torch.stack([item.values for item in items])}
-
-    return Outputs(model, lambda batch: read(model, batch["values"]), collate)

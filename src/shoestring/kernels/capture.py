@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,11 +48,14 @@ class Captured:
         values: outputs [n, C], in the order of the examples.
         pieces: of each parameter, pieces whose sum is its gradient; () where it has no part in the outputs.
         strange: parameters of which some use could not be told apart by example.
+        magnitudes: of each parameter, where it is asked for, the sum of the norms of all terms that its gradients are
+            sums of: what rounding errors are in proportion to.
     """
 
     values: Tensor
     pieces: dict[str, tuple[Piece, ...]]
     strange: frozenset[str]
+    magnitudes: dict[str, float]
 
 
 @dataclass
@@ -135,11 +138,19 @@ class _Lookups(TorchFunctionMode):
         return made
 
 
-def capture(outputs: Outputs, items: Items, uses: Sequence[Use]) -> Captured:
+def capture(
+    outputs: Outputs, items: Items, uses: Sequence[Use], then: Callable[[Tensor], None] | None = None
+) -> Captured:
     """Return outputs and gradients of one batch.
 
     One forward pass, and one backward pass for each output over the whole batch, which stops at the first layer that is
     asked about and makes no gradients of weights.
+
+    Args:
+        outputs: the function.
+        items: the batch.
+        uses: layers whose parameters are asked about.
+        then: called with the outputs while their graph is still there.
 
     Raises:
         KernelError: if the outputs have no gradient at all.
@@ -148,21 +159,21 @@ def capture(outputs: Outputs, items: Items, uses: Sequence[Use]) -> Captured:
         with watching(outputs.model, uses) as watch:
             values = outputs.values(items)
         names = [name for use in uses for name in use.params.values()]
-        if not watch.calls:
-            return Captured(values.detach(), dict.fromkeys(names, ()), frozenset(watch.strange))
-        if not values.requires_grad:
+        if not values.requires_grad and (watch.calls or then is not None):
             raise KernelError("the scores have no gradient: they are detached, or made by operations without one")
-        grads = _output_grads(outputs, values, watch.calls)
-    return _sorted(values.detach(), names, watch, grads)
+        grads = _output_grads(outputs, values, watch.calls, more=then is not None) if watch.calls else []
+        if then is not None:
+            then(values)
+    return _sorted(values.detach(), names, watch, grads, weigh=then is not None)
 
 
-def _output_grads(outputs: Outputs, values: Tensor, calls: Sequence[_Call]) -> list[Tensor | None]:
+def _output_grads(outputs: Outputs, values: Tensor, calls: Sequence[_Call], *, more: bool) -> list[Tensor | None]:
     """Return the gradients of all outputs in what each call returned, [C, *shape], or None where they have no part."""
     edges = [call.edge for call in calls]
     count = values.shape[1]
     found: list[list[Tensor | None]] = []
     for output in range(count):
-        keep = output + 1 < count
+        keep = more or output + 1 < count
         found.append(list(torch.autograd.grad(values[:, output].sum(), edges, retain_graph=keep, allow_unused=True)))
         outputs.passes.backward += 1
         outputs.passes.backward_examples += len(values)
@@ -182,11 +193,14 @@ def _output_grads(outputs: Outputs, values: Tensor, calls: Sequence[_Call]) -> l
     return stacked
 
 
-def _sorted(values: Tensor, names: Sequence[str], watch: _Watch, grads: Sequence[Tensor | None]) -> Captured:
+def _sorted(
+    values: Tensor, names: Sequence[str], watch: _Watch, grads: Sequence[Tensor | None], *, weigh: bool
+) -> Captured:
     """Return what was seen by parameter, example by example."""
     count, outputs = values.shape
     pieces: dict[str, list[Piece]] = {name: [] for name in names}
     strange = set(watch.strange)
+    magnitudes = dict.fromkeys(names, 0.0)
     for call, grad in zip(watch.calls, grads, strict=True):
         if grad is None:
             continue
@@ -203,5 +217,15 @@ def _sorted(values: Tensor, names: Sequence[str], watch: _Watch, grads: Sequence
                 strange.add(name)
             else:
                 pieces[name].append(piece)
+            if weigh:
+                magnitudes[name] += _magnitude(seen, by_example, key)
     found = {name: tuple(merged(parts)) for name, parts in pieces.items()}
-    return Captured(values, found, frozenset(strange))
+    return Captured(values, found, frozenset(strange), magnitudes)
+
+
+def _magnitude(seen: Tensor, grads: Tensor, name: str) -> float:
+    """Return sum_t |d_t| |x_t|, or of the gradients alone where that is all that enters."""
+    sizes = grads.float().norm(dim=-1)
+    if name == "weight" and seen.is_floating_point() and seen.shape[1] == grads.shape[2]:
+        sizes = sizes * seen.float().norm(dim=-1)[:, None]
+    return float(sizes.sum())

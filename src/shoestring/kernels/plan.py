@@ -85,8 +85,8 @@ def make_plan(routes: Routes, sizes: Sizes, settings: KernelSettings) -> Plan:
         rows = settings.block_rows or 1
         need = int(((rows + 1) * least + 8 * sizes.sums * rows * (sizes.columns + 1) + chunk) / MIB) + 1
         raise KernelError(
-            f"memory={settings.memory} MiB is too little: {rows} rows of a block and one column take about {need} MiB "
-            "for the largest parameter alone; give more memory, or fewer block_rows"
+            f"memory={settings.memory} MiB is too little: a block of {rows} and a tile of 1 example take about {need} "
+            "MiB for the largest parameter alone; give more memory, or fewer block_rows"
         )
     return best[1]
 

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.errors import KernelError
-from shoestring.kernels.capture import Use, capture, uses_of
+from shoestring.kernels.capture import Captured, Use, capture, uses_of
 from shoestring.kernels.cost import Terms, terms_of
 from shoestring.kernels.generic import requiring, written_out
 from shoestring.kernels.outputs import Items, Outputs
 from shoestring.kernels.parameters import Named, matrix_shape
 from shoestring.kernels.pieces import Flat, Gradients, Piece
 from shoestring.kernels.sketches import Sketcher
-from shoestring.models.prompted import evaluating
 
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 _HALF = 0.05
-_ROUNDING = 64
+_ROUNDING = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class Routes:
     def only(self, names: Sequence[str]) -> Routes:
         """Return the routes of some parameters."""
         wanted = set(names)
-        uses = [replace(use, params={k: n for k, n in use.params.items() if n in wanted}) for use in self.uses]
+        seen = wanted.union(self.idle)
+        uses = [replace(use, params={k: n for k, n in use.params.items() if n in seen}) for use in self.uses]
         return replace(
             self,
             params={name: param for name, param in self.params.items() if name in wanted},
@@ -105,19 +105,21 @@ def find_routes(
     checks: list[tuple[str, float, float]] = []
     for number, names in enumerate(_groups(params, memory)):
         part = trial.only(names)
-        found = capture(outputs, probe, part.uses) if part.uses else None
-        count, part_checks, left = _compare(outputs, probe, part.params, found.pieces if found else {})
-        checks += [c for c in part_checks if found is not None and c[0] in part.layered and c[0] not in found.strange]
-        unused += left
-        for name in names:
-            if found is not None and name in part.layered:
-                pieces = sketcher.of(found.pieces[name], name, matrix_shape(params[name]))
-                shape = sketcher.shape(matrix_shape(params[name]))
-                held = Gradients((pieces,), (len(probe),), count, shape)
-                footprints[name] = _footprint(held, number)
-    norm = max((size for _, _, size in checks), default=0.0)
-    tolerance, eps = _precision(params)
-    layered = {name for name, gap, size in checks if gap <= tolerance * size + _ROUNDING * eps * norm}
+        count, grads, found = _probed(outputs, probe, part)
+        unused += [name for name, grad in zip(names, grads, strict=True) if grad is None]
+        for name, grad in zip(names, grads, strict=True):
+            if name not in part.layered or name in found.strange:
+                continue
+            shape = matrix_shape(params[name])
+            if grad is not None:
+                weights = _weights(found.values)
+                gap, size = _distance(grad.reshape(shape), found.pieces[name], weights)
+                # Of terms that cancel, what is left is their rounding.
+                rounding = _ROUNDING * torch.finfo(grad.dtype).eps * float(weights.amax()) * found.magnitudes[name]
+                checks.append((name, gap, _TOLERANCE.get(grad.dtype, _HALF) * size + rounding))
+            pieces = sketcher.of(found.pieces[name], name, shape)
+            footprints[name] = _footprint(Gradients((pieces,), (len(probe),), count, sketcher.shape(shape)), number)
+    layered = {name for name, gap, size in checks if gap <= size}
     if len(unused) == len(params):
         raise KernelError(f"the scores depend on none of the chosen parameters: {', '.join(list(params)[:8])}")
     # What autograd is to see to alone may come to have a part in later examples; what layers see to is watched.
@@ -148,7 +150,7 @@ def gradients_of_items(
             captured = capture(outputs, items, routes.uses)
             values = captured.values
             new = {name for name in routes.idle if captured.pieces.get(name)}
-            strange = sorted(new | (captured.strange & routes.layered))
+            strange = sorted(new | (captured.strange - set(routes.single)))
             if strange:
                 raise KernelError(
                     f"{strange[0]} is used for these examples in another way than for those it was checked on; "
@@ -177,26 +179,25 @@ def _groups(params: Named, memory: int) -> Iterator[list[str]]:
     yield group
 
 
-def _compare(
-    outputs: Outputs, probe: Items, params: Named, pieces: Mapping[str, Sequence[Piece]]
-) -> tuple[int, list[tuple[str, float, float]], list[str]]:
-    """Return C, (name, distance from autograd, norm) of each parameter, and names of those without a part."""
-    checks: list[tuple[str, float, float]] = []
-    with torch.enable_grad(), evaluating(outputs.model), requiring(params.values()):
-        values = outputs.values(probe)
-        count = values.shape[1]
-        if not values.requires_grad:
-            return count, [], list(params)
-        # Another weight for every example and output, so that none is taken for another.
-        weights = torch.arange(1, values.numel() + 1, device=values.device, dtype=values.dtype).view_as(values)
-        grads = torch.autograd.grad((values * weights).sum(), list(params.values()), allow_unused=True)
+def _probed(outputs: Outputs, probe: Items, part: Routes) -> tuple[int, tuple[Tensor | None, ...], Captured]:
+    """Return C, autograd's gradients of all outputs, weighted, and what layers give."""
+    grads: list[tuple[Tensor | None, ...]] = []
+    params = list(part.params.values())
+
+    def differentiate(values: Tensor) -> None:
+        total = (values * _weights(values)).sum()
+        grads.append(torch.autograd.grad(total, params, allow_unused=True))
+
+    with requiring(params):
+        found = capture(outputs, probe, part.uses, differentiate)
     outputs.passes.backward += 1
     outputs.passes.backward_examples += len(probe)
-    for (name, param), grad in zip(params.items(), grads, strict=True):
-        if grad is not None:
-            checks.append((name, *_distance(grad.reshape(matrix_shape(param)), pieces.get(name, ()), weights)))
-    parts = {name for name, _, _ in checks}
-    return count, checks, [name for name in params if name not in parts]
+    return found.values.shape[1], grads[0], found
+
+
+def _weights(values: Tensor) -> Tensor:
+    """Return another weight for every example and output, so that none is taken for another, [n, C]."""
+    return torch.arange(1, values.numel() + 1, device=values.device, dtype=values.dtype).view_as(values)
 
 
 def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[float, float]:
@@ -212,12 +213,6 @@ def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[f
         gap += float((torch.einsum("nc,ncrw->rw", weights, made) - true).square().sum())
         size += float(true.square().sum())
     return gap**0.5, size**0.5
-
-
-def _precision(params: Named) -> tuple[float, float]:
-    dtypes = {param.dtype for param in params.values()}
-    worst = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
-    return _TOLERANCE.get(worst, _HALF), torch.finfo(worst).eps
 
 
 def _footprint(gradients: Gradients, group: int) -> Footprint:
