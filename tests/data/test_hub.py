@@ -221,3 +221,131 @@ def test_the_progress_bar_setting_is_put_back(tmp_path: Path) -> None:
     before = are_progress_bars_disabled()
     read_source(load_task("SST-2"), DataSettings(source=str(tmp_path)))
     assert are_progress_bars_disabled() == before
+
+
+# ---- candidates and right answers ----
+
+
+def lay_out(task: Task, folder: Path, columns: dict[str, list[object]], kinds: dict[str, object]) -> None:
+    """Lay out rows of these columns as every split of the task's data set."""
+    hub = task.sources.hub
+    assert hub is not None
+    features = datasets.Features({name: kinds.get(name, datasets.Value("string")) for name in columns})
+    part = datasets.Dataset.from_dict(columns, features=features)
+    mirror(folder / hub.id, hub.config, dict.fromkeys(hub.splits.values(), part))
+
+
+COPA: dict[str, list[object]] = {
+    "premise": ["It rained.", "He fell."],
+    "question": ["effect", "cause"],
+    "choice1": ["I got wet.", "He tripped."],
+    "choice2": ["It was dry.", "He slept."],
+}
+
+
+@pytest.mark.parametrize("names", [["choice1", "choice2"], ["choice2", "choice1"]])
+def test_the_right_choice_is_found_by_name_whatever_the_order_of_the_hubs_numbers(
+    names: list[str], tmp_path: Path
+) -> None:
+    task = load_task("Copa")
+    labels: list[object] = [names.index("choice1"), names.index("choice2")]
+    lay_out(task, tmp_path, {**COPA, "label": labels}, {"label": datasets.ClassLabel(names=names)})
+    first, second = read_source(task, DataSettings(source=str(tmp_path))).tables["train"].all()
+    assert (first.candidates, first.golds, first.label) == (
+        ("I got wet.", "It was dry."),
+        ("I got wet.",),
+        "I got wet.",
+    )
+    assert (second.sentences, second.golds) == (("He fell.", "cause"), ("He slept.",))
+
+
+@pytest.mark.parametrize("names", [["False", "True"], ["True", "False"]])
+def test_truth_values_are_found_by_name_whatever_the_order_of_the_hubs_numbers(
+    names: list[str], tmp_path: Path
+) -> None:
+    task = load_task("WIC")
+    columns: dict[str, list[object]] = {"word": ["a"], "sentence1": ["b"], "sentence2": ["c"], "label": [1]}
+    lay_out(task, tmp_path, columns, {"label": datasets.ClassLabel(names=names)})
+    (example,) = read_source(task, DataSettings(source=str(tmp_path))).tables["train"].all()
+    assert example.label == names[1].lower()
+
+
+def test_boolqs_answers_are_truth_values(tmp_path: Path) -> None:
+    task = load_task("BoolQ")
+    columns: dict[str, list[object]] = {"question": ["q", "r"], "answer": [True, False], "passage": ["p", "p"]}
+    lay_out(task, tmp_path, columns, {"answer": datasets.Value("bool")})
+    table = read_source(task, DataSettings(source=str(tmp_path))).tables["train"]
+    assert [(example.sentences, example.label) for example in table.all()] == [
+        (("p", "q"), "true"),
+        (("p", "r"), "false"),
+    ]
+
+
+def test_candidates_and_right_answers_may_be_lists(tmp_path: Path) -> None:
+    task = load_task("ReCoRD")
+    texts = datasets.Sequence(datasets.Value("string"))
+    columns: dict[str, list[object]] = {
+        "passage": ["p"],
+        "query": ["@placeholder"],
+        "entities": [["Ann", "Bob", "Rome"]],
+        "answers": [["Rome", "Ann"]],
+    }
+    lay_out(task, tmp_path, columns, {"entities": texts, "answers": texts})
+    (example,) = read_source(task, DataSettings(source=str(tmp_path))).tables["train"].all()
+    assert (example.candidates, example.golds, example.label) == (("Ann", "Bob", "Rome"), ("Rome", "Ann"), "Rome")
+
+
+def squad(folder: Path, answers: list[list[str]]) -> Task:
+    task = load_task("SQuAD")
+    kinds = {"answers": datasets.Sequence({"text": datasets.Value("string"), "answer_start": datasets.Value("int32")})}
+    count = len(answers)
+    columns: dict[str, list[object]] = {"title": ["T"] * count, "context": ["C"] * count, "question": ["Q"] * count}
+    columns["answers"] = [{"text": texts, "answer_start": [0] * len(texts)} for texts in answers]
+    lay_out(task, folder, columns, kinds)
+    return task
+
+
+def test_right_answers_may_be_the_field_of_a_column(tmp_path: Path) -> None:
+    task = squad(tmp_path, [["a", "b"], ["c"]])
+    table = read_source(task, DataSettings(source=str(tmp_path))).tables["train"]
+    assert [(example.golds, example.label, example.candidates) for example in table.all()] == [
+        (("a", "b"), "a", ()), (("c",), "c", ()),
+    ]  # fmt: skip
+    assert table.keys == ("", "")
+
+
+def test_a_question_without_a_right_answer_is_refused_with_its_row(tmp_path: Path) -> None:
+    task = squad(tmp_path, [["a"], []])
+    with pytest.raises(
+        DataError, match="rajpurkar/squad, split train, row 1: there is no right answer: the list is empty"
+    ):
+        read_source(task, DataSettings(source=str(tmp_path)))
+
+
+def test_a_missing_field_of_a_column_is_named(tmp_path: Path) -> None:
+    task = squad(tmp_path, [["a"]])
+    assert task.sources.hub is not None
+    hub = task.sources.hub.model_copy(update={"golds": "answers.txt"})
+    wrong = task.model_copy(update={"sources": Sources(hub=hub)})
+    with pytest.raises(
+        DataError, match=r"split train: the column 'answers' has no field 'txt', which 'answers\.txt' needs"
+    ):
+        read_source(wrong, DataSettings(source=str(tmp_path)))
+
+
+def test_right_answers_that_are_no_candidates_are_refused_with_their_row(tmp_path: Path) -> None:
+    task = load_task("ReCoRD")
+    texts = datasets.Sequence(datasets.Value("string"))
+    columns: dict[str, list[object]] = {"passage": ["p"], "query": ["q"], "entities": [["Ann"]], "answers": [["Anne"]]}
+    lay_out(task, tmp_path, columns, {"entities": texts, "answers": texts})
+    with pytest.raises(DataError, match="row 0: the right answer 'Anne' is none of the candidates; did you mean 'Ann'"):
+        read_source(task, DataSettings(source=str(tmp_path)))
+
+
+def test_no_training_split_is_asked_of_the_hub_where_nothing_is_trained(tmp_path: Path) -> None:
+    task = squad(tmp_path, [["a"], ["b"]])
+    (tmp_path / "rajpurkar" / "squad" / "data-train.parquet").unlink()
+    readme = tmp_path / "rajpurkar" / "squad" / "README.md"
+    readme.write_text(readme.read_text().replace("  - split: train\n    path: data-train.parquet\n", ""))
+    splits = draw(task, DataSettings(source=str(tmp_path), mode="subset", num_train=0), 13)
+    assert (splits.train, len(splits.tests["test"])) == ((), 2)

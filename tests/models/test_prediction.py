@@ -15,7 +15,7 @@ from reference import scoring_twin
 from shoestring.errors import ModelError
 from shoestring.models import prediction
 from shoestring.models.budget import DEFAULTS, Budget, out_of_memory
-from shoestring.models.prompted import PromptedModel
+from shoestring.models.prompted import PromptedModel, predictions
 from shoestring.models.sharing import CACHED, ROWS, Sharing, refusal, window_of
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.prompts.settings import PromptSettings
@@ -211,6 +211,18 @@ def test_prompts_that_are_asked_in_several_ways_are_finished_block_by_block(monk
     for row, one in zip(found, prompts, strict=True):
         wanted = torch.tensor(scoring_twin.causal_scores(subject.model, [one, *one.variants]), dtype=torch.float64)
         torch.testing.assert_close(row, wanted.mean(0))
+
+
+def test_of_poles_asked_in_several_ways_the_value_is_averaged() -> None:
+    task = tiny.task_of(**tiny.REGRESSION)
+    subject = replace(subject_of("opt"), task=task)
+    prompts = [
+        replace(one, variants=(prompt(99, draw(4, number), ONE[:2]),)) for number, one in enumerate(_own(ONE[:2]))
+    ]
+    values = predictions(task, subject.predict(prompts, 64))
+    for value, one in zip(values, prompts, strict=True):
+        ways = predictions(task, torch.tensor(scoring_twin.causal_scores(subject.model, [one, *one.variants])))
+        torch.testing.assert_close(value, ways.double().mean(), rtol=1e-6, atol=1e-6)
 
 
 def test_no_prompts_have_no_scores() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from shoestring.errors import ConfigError, UnknownNameError
 from shoestring.prompts.check import check_task
-from shoestring.tasks.load import load_task, task_names
+from shoestring.tasks.load import FIRST_SUITE, load_task, suites, task_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +68,12 @@ PUBLISHED = {
 
 
 def test_the_catalogue_holds_the_fifteen_lm_bff_tasks() -> None:
-    assert set(LM_BFF) <= set(task_names())
-    assert list(task_names()) == sorted(task_names(), key=str.casefold)
+    assert set(LM_BFF) <= set(task_names(FIRST_SUITE))
+    for suite, names in suites().items():
+        assert list(names) == sorted(names, key=str.casefold)
+        assert suite == FIRST_SUITE or all(name.startswith(f"{suite}/") for name in names)
+    assert task_names() == tuple(name for names in suites().values() for name in names)
+    assert len({*task_names()}) == len(task_names())
 
 
 @pytest.mark.parametrize("name", LM_BFF)
@@ -85,8 +89,8 @@ def test_a_task_is_asked_as_published(name: str) -> None:
     assert task.metrics == metrics
 
 
-@pytest.mark.parametrize("name", task_names())
-def test_every_catalogue_task_has_both_forms_sources_and_golden_renderings(name: str) -> None:
+@pytest.mark.parametrize("name", task_names(FIRST_SUITE))
+def test_every_task_of_lm_bff_has_both_forms_sources_and_golden_renderings(name: str) -> None:
     task = load_task(name)
     form = task.template()
     assert form.masked is not None
@@ -133,7 +137,27 @@ def test_case_does_not_matter(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("sst2", "SST-2"), ("stsb", "STS-B"), ("sst5", "sst-5"), ("TREK", "trec")]
+    ("given", "meant"),
+    [
+        ("mezo/CB", "mezo/CB"),
+        ("cb", "mezo/CB"),
+        ("MEZO/cb", "mezo/CB"),
+        ("RTE", "RTE"),
+        ("mezo/rte", "mezo/RTE"),
+        ("sst2", "mezo/SST2"),
+    ],
+)
+def test_the_suite_may_be_left_out_where_no_earlier_one_has_the_name(given: str, meant: str) -> None:
+    assert load_task(given).name == meant
+
+
+def test_an_unknown_suite_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="unknown suite 'mzo'; did you mean 'mezo'"):
+        task_names("mzo")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("stsb", "STS-B"), ("sst5", "sst-5"), ("TREK", "trec"), ("copa2", "Copa")]
 )
 def test_an_unknown_task_names_the_nearest(given: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=f"unknown task '{given}'; did you mean '{meant}'"):

@@ -76,7 +76,8 @@ class Collecting:
             rows[place] = own
             there = [one for one in rows if one is not None]
             if len(there) == len(rows):
-                scores = combined(self._prompts[number], there, self._subject.settings.calibration)
+                poles = self._subject.task.range is not None and len(own) > 1
+                scores = combined(self._prompts[number], there, self._subject.settings.calibration, poles=poles)
                 self._scores[number] = scores
                 if self._on_scores is not None:
                     self._on_scores(number, scores)
