@@ -43,7 +43,7 @@ CHANGES = {
     "data.num_eval": ("data.mode=subset", "data.num_train=10", "data.num_dev=5", "data.num_eval=7"),
     "data.per_example": (
         *("data.mode=subset", "data.num_train=10", "data.per_example=true"),
-        *("method.kind=zero-shot", "model.kind=causal", "prompt.demonstrations.kind=gpt3"),
+        *("method.kind=in-context", "model.kind=causal", "prompt.demonstrations.kind=gpt3"),
     ),
     "data.seed": ("data.seed=5",),
     "data.text_columns": ("data.text_columns=['text']",),
@@ -191,7 +191,7 @@ def test_many_training_sets_are_for_methods_that_train_nothing() -> None:
         ConfigError, match=r"data\.per_example is for in-context learning; method\.kind='mezo' trains on one"
     ):
         config(data=data, **shown)
-    assert config(data=data, method={"kind": "zero-shot"}, **shown).data.per_example
+    assert config(data=data, method={"kind": "in-context"}, **shown).data.per_example
 
 
 def test_the_revision_of_hub_data_changes_the_run_id() -> None:

@@ -59,6 +59,9 @@ class Method(Protocol):
     Attributes:
         trains: whether weights change; a method that does not train takes no tuning but "full".
         needs_backward: whether it needs gradients, and so an objective that has them.
+
+    A method may also say `shows: ClassVar[bool]`, whether it always or never has demonstrations, where others have them
+    if a run asks for them; and `reads_train = False` if it does not look at training prompts, which are not made then.
     """
 
     trains: ClassVar[bool]

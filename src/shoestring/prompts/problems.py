@@ -88,7 +88,7 @@ def _text_problems(task: Task, kind: Kind, settings: PromptSettings, chosen: Cho
 
 
 def _piece_problems(task: Task, kind: Kind, settings: PromptSettings, chosen: Chosen) -> Iterator[str]:
-    for key in _changed(settings, ("begin", "calibration_demonstrations")):
+    for key in _changed(settings, ("begin",)):
         yield f"prompt.{key} has no effect: it is for text forms, and template {chosen.name!r} is a {chosen.form} one"
     yield from _said(lambda: find_demonstrations(task, kind, settings))
 

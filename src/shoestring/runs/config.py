@@ -152,7 +152,13 @@ class RunConfig(Settings):
         return []
 
     def _about_prompt(self) -> list[str]:
-        return prompt_problems(self.task, self.model.kind, self.prompt)
+        problems = prompt_problems(self.task, self.model.kind, self.prompt)
+        shows, kind = getattr(self.method, "shows", None), self.method.kind
+        if shows is True and self.prompt.demonstrations is None:
+            problems.append(f"method.kind={kind!r} needs prompt.demonstrations, such as {{ kind = 'in-context' }}")
+        if shows is False and self.prompt.demonstrations is not None:
+            problems.append(f"method.kind={kind!r} shows no demonstrations; prompt.demonstrations is for 'in-context'")
+        return problems
 
     def _about_objective(self) -> list[str]:
         name = getattr(self.method, "objective", None)

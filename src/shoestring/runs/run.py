@@ -19,6 +19,7 @@ from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
 from shoestring.models.combining import inputs_of
+from shoestring.models.embedding import Embedder
 from shoestring.models.evaluation import evaluate
 from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
 from shoestring.models.prompted import Passes, PromptedModel, predictions
@@ -26,6 +27,7 @@ from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.prompts.build import build_encoder
+from shoestring.prompts.demonstrations.templated import Templated
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
 from shoestring.prompts.pool import Pool
 from shoestring.runs.config import RunConfig
@@ -138,16 +140,29 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
     """
     task, kind = config.task, config.model.kind
     tokenizer = load_tokenizer(config.model)
-    pool = Pool(splits.train, config.seed, splits.own)
+    embed = _embedder(config)
+    pool = Pool(splits.train, config.seed, splits.own, embed)
     encoder = build_encoder(task, tokenizer, kind, config.prompt, load_longest_input(config.model), pool)
-    with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, splits.named.values()))) as bar:
-        prompts = {name: _encoded(encoder, examples, bar) for name, examples in splits.named.items()}
+    read = dict(splits.named)
+    if not getattr(config.method, "reads_train", True):
+        read["train"] = ()
+    with (progress or Silent()).bar(f"{task.name}: encode", sum(map(len, read.values()))) as bar:
+        prompts = {name: _encoded(encoder, examples, bar) for name, examples in read.items()}
+    if embed is not None:
+        embed.release()
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
     base = PromptedModel(loaded.model, task, encoder, SCORERS.get(kind), _pad_id(loaded), settings=config.prompt)
     objective = getattr(config.method, "objective", None)
     subject = replace(base, model=apply_tuning(config.tuning, base, prompts["train"], config.seed, objective))
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
+
+
+def _embedder(config: RunConfig) -> Embedder | None:
+    """Return what embeds texts, where demonstrations are those most like the example that is asked about."""
+    shown = config.prompt.demonstrations
+    rule = shown.filter if isinstance(shown, Templated) else None
+    return None if rule is None else Embedder(rule.model, rule.revision, config.model.device)
 
 
 def _encoded(encoder: Encoder, examples: Sequence[Example], bar: Bar) -> list[EncodedPrompt]:

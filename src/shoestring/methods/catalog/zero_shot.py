@@ -14,6 +14,7 @@ class ZeroShot(Settings):
 
     trains: ClassVar[bool] = False
     needs_backward: ClassVar[bool] = False
+    shows: ClassVar[bool] = False
 
     kind: Literal["zero-shot"] = "zero-shot"
 
