@@ -221,6 +221,12 @@ BAD: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "nothing in the document": ("json", "[]", r"x\.json: holds no rows", {}),
     "number in the document": ("json", f"[\n{GOOD},\n7]", r"line 3: \[1\]: it is not a JSON object but 7", {}),
     "no list": ("jsonl", '{"rows": 3}', r"line 1: the field 'rows' is not a list but 3", {"each": ("rows",)}),
+    "rows of an outer record": (
+        "jsonl",
+        '{"rows": [{"a": 1}], "parts": [{"row": []}]}',
+        r"line 1: parts\[0\]: there is no field 'rows'; did you mean 'row'",
+        {"each": ("parts", "rows")},
+    ),
     "no rows field": ("jsonl", '{"row": []}', r"no field 'rows'; did you mean 'row'", {"each": ("rows",)}),
     "each of no table": ("json", '{"p": [1]}', r"p: it is not a JSON object but \[1\]", {"each": ("*",)}),
     "rule without its field": ("jsonl", GOOD, r"no field 'passage', which derive='record' needs", {"derive": "record"}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -125,7 +125,8 @@ class _Record:
         if name == EVERY:
             fields, keys = self.chain[0]
             return [(value, (*keys, key)) for key, value in fields.items()]
-        found, keys = self.find(name)
+        # In this record alone: a list of one that it is inside of would be read once more for each of its rows.
+        found, keys = replace(self, chain=self.chain[:1]).find(name)
         if not isinstance(found, list):
             raise self.place.error(f"the field {name!r} is not a list but {_shown(found)}")
         return [(value, (*keys, number)) for number, value in enumerate(cast("list[Any]", found))]

@@ -35,8 +35,8 @@ class FileSource(Settings):
     """Whether the first line names the columns."""
     each: tuple[str, ...] = ()
     """json and jsonl: where the rows are inside a record: lists of records, one inside the other, such as
-    `["passage.questions", "answers"]`; `*` stands for every value of a table. A name is looked up in the innermost
-    record first, then outwards."""
+    `["passage.questions", "answers"]`; `*` stands for every value of a table. The names of columns are then looked up
+    in the innermost record first, then outwards."""
     derive: str | None = None
     """json and jsonl: name of the published rule that makes further fields of a row: `drop` makes `answers`, `record`
     makes `candidates` and `golds`, `wsc-fixed` corrects `span1_text` and `span2_text`."""
