@@ -120,7 +120,7 @@ BAD_ROWS: dict[str, tuple[dict[str, object], dict[str, Any], str]] = {
     "no number": (
         {"all": ["x", "y"], "label": -1},
         {"candidates": "all"},
-        "the label '-1' is no number of a candidate",
+        "the label '-1' is no candidate, nor the number of one",
     ),
     "gold not a candidate": (
         {"all": ["Rome", "Oslo"], "right": "Romme"},

@@ -9,6 +9,7 @@ from shoestring.data.settings import DataSettings
 from shoestring.data.sources import read_source
 from shoestring.data.splits import draw
 from shoestring.errors import DataError
+from shoestring.tasks.jinja import bare_names, is_template
 from shoestring.tasks.load import load_task, task_names
 from shoestring.tasks.spec import HubSource, Sources, Task
 
@@ -129,8 +130,9 @@ def any_mirror(task: Task, folder: Path, label: object, feature: object) -> None
     hub = task.sources.hub
     assert hub is not None
     assert hub.label is not None
-    kinds = {**dict.fromkeys(hub.sentences, datasets.Value("string")), hub.label: feature}
-    columns = {**{column: ["a"] for column in hub.sentences}, hub.label: [label]}
+    texts = [name for column in hub.sentences for name in (bare_names(column) if is_template(column) else [column])]
+    kinds = {**dict.fromkeys(texts, datasets.Value("string")), hub.label: feature}
+    columns = {**{column: ["a"] for column in texts}, hub.label: [label]}
     row: Dataset = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
     mirror(folder / hub.id, hub.config, dict.fromkeys(hub.splits.values(), row))
 
@@ -144,10 +146,14 @@ def test_every_classification_task_of_the_catalogue_maps_hub_labels_by_name() ->
     for name in NAMED:
         task = load_task(name)
         assert task.sources.hub is not None
-        assert sorted(task.sources.hub.labels.values()) == sorted(task.label_names)
+        assert set(task.sources.hub.labels.values()) == set(task.label_names)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if name != "mpqa"])
+# Labels that are texts, that are computed, or that are numbers there.
+ODD = ("mpqa", "pet/kilt_fever", "pet/medical_questions_pairs")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name not in ODD])
 def test_labels_that_lost_their_names_are_refused_and_not_read_as_the_tasks_own(name: str, tmp_path: Path) -> None:
     task = load_task(name)
     any_mirror(task, tmp_path, 0, datasets.Value("int64"))
@@ -156,7 +162,7 @@ def test_labels_that_lost_their_names_are_refused_and_not_read_as_the_tasks_own(
         read_source(task, DataSettings(source=str(tmp_path)))
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "pet/kilt_fever"])
 def test_names_that_the_task_does_not_map_are_refused(name: str, tmp_path: Path) -> None:
     task = load_task(name)
     any_mirror(task, tmp_path, 0, datasets.ClassLabel(names=["LABEL_0", "LABEL_1"]))

@@ -56,7 +56,7 @@ def to_example(task: Task, source: AnySource, row: Row, place: Place) -> Example
     if twice := repeated("candidate", candidates):
         raise place.error("; ".join(twice))
     if source.golds is None:
-        golds = (candidates[_number(source, row, len(candidates), place)],)
+        golds = (candidates[_number(source, row, candidates, place)],)
     else:
         golds = _texts("right answer", row.golds, place)
     for gold in golds:
@@ -75,8 +75,8 @@ def _name(task: Task, source: AnySource, row: Row, place: Place) -> str:
     return source.labels[given]
 
 
-def _number(source: AnySource, row: Row, count: int, place: Place) -> int:
-    """Return the number of the candidate that the row's label names."""
+def _number(source: AnySource, row: Row, candidates: Sequence[str], place: Place) -> int:
+    """Return the number of the candidate that the row's label names, or counts, or is."""
     given = row.label or ""
     name = source.labels.get(given, given)
     if not isinstance(source.candidates, str):
@@ -85,9 +85,13 @@ def _number(source: AnySource, row: Row, count: int, place: Place) -> int:
             known = source.labels or names
             raise place.error(f"the label {given!r} is no column of a candidate{suggest(given, known)}")
         return names.index(name)
-    if not name.isdecimal() or int(name) >= count:
-        raise place.error(f"the label {given!r} is no number of a candidate: there are {count}, counted from 0")
-    return int(name)
+    if name.isdecimal() and int(name) < len(candidates):
+        return int(name)
+    if name in candidates:
+        return candidates.index(name)
+    raise place.error(
+        f"the label {given!r} is no candidate, nor the number of one: there are {len(candidates)}, counted from 0"
+    )
 
 
 def _texts(what: str, given: Any, place: Place, *, allow_empty: bool = False) -> tuple[str, ...]:

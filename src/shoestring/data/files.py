@@ -147,6 +147,8 @@ class _Reader:
         if count < self.needed or (count != self.width and not self.source.ragged):
             needed = f"at least {self.needed}" if self.source.ragged else str(self.width)
             raise place.error(f"the row has {_columns(count)}, not {needed}")
+        if self.label is not None and cells[self.label] in self.source.skip_labels:
+            return None
         row = Row(
             uid,
             tuple(self._text(cells[at], name, place) for at, name in zip(self.sentences, self.names, strict=True)),

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from shoestring.data.answers import Row, to_example
+from shoestring.data.computed import computed
 from shoestring.data.place import Place
 from shoestring.data.records import follow
 from shoestring.data.table import Table, draw_key
 from shoestring.errors import DataError, suggest
+from shoestring.tasks.jinja import is_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +73,8 @@ def _table(task: Task, hub: HubSource, split: str, rows: Dataset) -> Table:
         if hub.label is not None and (values[hub.label] is None or str(values[hub.label]) == NO_LABEL):
             continue
         row = _row(hub, values, names, f"{split}:{number}", place := Place(f"{where}, row {number}"))
-        examples.append(to_example(task, hub, row, place))
+        if row.label is None or row.label not in hub.skip_labels:
+            examples.append(to_example(task, hub, row, place))
     if not examples:
         raise DataError(where, "has no labelled rows")
     return Table(where, tuple(draw_key(task, example.label) for example in examples), tuple(examples))
@@ -93,7 +96,10 @@ def _row(hub: HubSource, values: Mapping[str, Any], names: Sequence[str], uid: s
 
 
 def _column(rows: Dataset, name: str, where: str) -> list[Any]:
-    """Return a column, or the field of each record of a column: `answers.text`."""
+    """Return a column, the field of each record of a column (`answers.text`), or what is computed of every row."""
+    if is_template(name):
+        compute = computed(name, where)
+        return [compute(row) for row in cast("list[dict[str, Any]]", list(rows))]
     first, *rest = [name] if name in rows.column_names else name.split(".")
     if first not in rows.column_names:
         raise DataError(where, f"the column {first!r} is missing{suggest(first, rows.column_names)}")
@@ -105,9 +111,11 @@ def _column(rows: Dataset, name: str, where: str) -> list[Any]:
 
 
 def _label_names(rows: Dataset, hub: HubSource) -> list[str]:
-    """Return the names of the label's numbers; [] where the labels are no numbers, or their names are lost."""
+    """Return the names of the label's numbers; [] where the labels are no numbers, or count candidates in a list."""
     from datasets import ClassLabel
 
+    if isinstance(hub.candidates, str):
+        return []
     feature = rows.features.get(hub.label) if hub.label is not None else None
     return list(feature.names) if isinstance(feature, ClassLabel) else []
 

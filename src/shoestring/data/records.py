@@ -10,16 +10,18 @@ import json
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from shoestring.data.answers import SHOWN, Row, to_example
+from shoestring.data.computed import Compute, computed
 from shoestring.data.json_lines import line_of
 from shoestring.data.place import Place
 from shoestring.data.table import Table, draw_key
 from shoestring.data.text import BOM, read_text
 from shoestring.errors import DataError, suggest
 from shoestring.tasks.derived import DERIVED
+from shoestring.tasks.jinja import is_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +44,7 @@ def read_records(task: Task, source: FileSource, path: Path, split: str) -> Tabl
     examples: list[Example] = []
     for record in _rows(source, path):
         record = record.derived(source.derive, split)
-        if record is not None:
+        if record is not None and not record.skipped(source):
             examples.append(_example(task, source, record, f"{split}:{len(examples)}"))
     if not examples:
         raise DataError(str(path), "holds no rows")
@@ -100,7 +102,10 @@ class _Record:
         return self.file.place(self.chain[0][1])
 
     def find(self, name: str) -> tuple[Any, Keys]:
-        """Return the field called `name`, which may be the field of a field, and its place in the file."""
+        """Return the field called `name`, which may be the field of a field, or computed, and its place in the file."""
+        if is_template(name):
+            fields, keys = ChainMap(*[cast("dict[str, Any]", found) for found, _ in self.chain]), self.chain[0][1]
+            return _computed(name, str(self.file.path))(fields), keys
         first, *rest = name.split(".")
         for fields, keys in self.chain:
             if name in fields:
@@ -130,6 +135,12 @@ class _Record:
         if not isinstance(found, list):
             raise self.place.error(f"the field {name!r} is not a list but {_shown(found)}")
         return [(value, (*keys, number)) for number, value in enumerate(cast("list[Any]", found))]
+
+    def skipped(self, source: FileSource) -> bool:
+        """Return whether the label is one whose rows are left out."""
+        if not source.skip_labels:
+            return False
+        return _label(self.find(str(source.label))[0]) in source.skip_labels
 
     def derived(self, rule: str | None, split: str) -> _Record | None:
         """Return the record with the fields that a rule makes; None where the rule leaves it out."""
@@ -195,6 +206,11 @@ def _text(source: FileSource, record: _Record, name: str, own: str) -> str:
     if not text.strip() and not source.allow_empty:
         raise record.place.error(f"the text {own!r} is empty")
     return text
+
+
+@cache
+def _computed(text: str, where: str) -> Compute:
+    return computed(text, where)
 
 
 def _label(value: Any) -> str:

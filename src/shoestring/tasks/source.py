@@ -10,6 +10,7 @@ from pydantic import model_validator
 from shoestring.config import Settings
 from shoestring.errors import suggest
 from shoestring.tasks.derived import DERIVED
+from shoestring.tasks.jinja import is_template
 from shoestring.tasks.problems import checked, repeated
 
 Format = Literal["tsv", "csv", "jsonl", "json"]
@@ -42,7 +43,8 @@ class FileSource(Settings):
     makes `candidates` and `golds`, `wsc-fixed` corrects `span1_text` and `span2_text`."""
     sentences: tuple[int | str, ...]
     """Column of each sentence: a 0-based position (negative: from the end), or a name (json, jsonl, or with a header;
-    `target.span1_text` is the field of a field)."""
+    `target.span1_text` is the field of a field). In json and jsonl any column may be computed, by a Jinja text or
+    expression over the row's fields: `{{ choices[0] }}`."""
     label: int | str | None = None
     """Column of the label. Of a multiple-choice task: of the right candidate's column, or of its 0-based number in a
     list of candidates."""
@@ -55,6 +57,8 @@ class FileSource(Settings):
     golds: int | str | None = None
     """Column of the right answer as text, or of the list of all right answers (`answers.text`): for generation tasks,
     and for multiple choice instead of `label`."""
+    skip_labels: tuple[str, ...] = ()
+    """Labels in the files whose rows are left out."""
     files: dict[str, str]
     """File of each split: `train`, `test`, any further test set such as `test-mismatched`; `dev` if there is one."""
     drawn_files: dict[str, str] = {}
@@ -96,6 +100,7 @@ class FileSource(Settings):
                 f"{key} is for tsv and csv, which have columns; {self.format} has named fields" for key in given
             )
             return
+        yield from (f"{name!r} is computed, which is for json and jsonl files" for name in named if is_template(name))
         if named and not self.header:
             yield f"columns are named ({', '.join(named)}), but the file has no header"
         if isinstance(self.candidates, str):
@@ -133,7 +138,8 @@ class HubSource(Settings):
     revision: str | None = None
     """Branch, tag or commit; the main branch unless given."""
     sentences: tuple[str, ...]
-    """Column of each sentence; `answers.text` is the field of a column that holds records."""
+    """Column of each sentence; `answers.text` is the field of a column that holds records. Any column may be computed
+    from a row's columns, by a Jinja text or expression: `sentence: {{ sentence }}`, `{{ choices.text }}`."""
     label: str | None = None
     """Column of the label. Of a multiple-choice task: of the right candidate's column, or of its 0-based number in a
     list of candidates."""
@@ -145,6 +151,8 @@ class HubSource(Settings):
     golds: str | None = None
     """Column of the right answer as text, or of the list of all right answers (`answers.text`): for generation tasks,
     and for multiple choice instead of `label`."""
+    skip_labels: tuple[str, ...] = ()
+    """Labels in the data set whose rows are left out."""
     splits: dict[str, str] = {"train": "train", "test": "validation"}
     """This task's split -> the hub's split."""
     allow_empty: ClassVar[bool] = True
@@ -168,6 +176,8 @@ def answer_problems(source: AnySource) -> Iterable[str]:
     """Yield what is wrong with a source's columns of answers, whatever the task."""
     if (source.label is None) == (source.golds is None):
         yield "what is right is said by `label` or by `golds`, by one of them"
+    if source.skip_labels and source.label is None:
+        yield "`skip_labels` leaves out labels, but there is no `label`"
     if source.labels and source.label is None:
         yield "`labels` says what labels are called, but there is no `label`"
     if source.candidates is None or isinstance(source.candidates, str):
