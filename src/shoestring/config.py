@@ -316,6 +316,9 @@ def _tags(settings: type[Settings]) -> tuple[str, ...]:
 
 
 def _allowed_kinds(settings: type[Settings], where: str) -> str:
-    field = settings.model_fields.get(where.split(".")[0])
-    tags = sorted(tag for choice in _settings_in(field.annotation if field else None) for tag in _tags(choice))
+    choices = [settings]
+    for part in where.removesuffix(".kind").split("."):
+        fields = [choice.model_fields[part] for choice in choices if part in choice.model_fields]
+        choices = [inner for field in fields for inner in _settings_in(field.annotation)]
+    tags = sorted({tag for choice in choices for tag in _tags(choice)})
     return f". Allowed: {', '.join(tags)}" if tags else ""

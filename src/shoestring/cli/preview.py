@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,15 @@ from shoestring.data.example import Example
 from shoestring.data.settings import DataSettings
 from shoestring.errors import DataError, UnknownNameError
 from shoestring.models.settings import ModelKind
-from shoestring.prompts.codec import Codec
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.spec import Task
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
-    from shoestring.prompts.encoding import PromptEncoder
-    from shoestring.prompts.template import Pieces
+    from shoestring.data.example import Splits
+    from shoestring.prompts.encoding import Encoder
+    from shoestring.prompts.pool import Pool
 
 GOLDEN = "golden"
 
@@ -31,9 +31,9 @@ class PreviewModel(Settings):
     """The model, as far as prompts depend on it."""
 
     name: str | None = None
-    """A folder in the transformers format, or a hub id."""
+    """A folder in the transformers format, or of a tokenizer alone, or a hub id."""
     kind: ModelKind | None = None
-    """Family; found out from the tokenizer unless given."""
+    """Family; found out from config, tokenizer and task unless given."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
 
@@ -56,14 +56,12 @@ def is_recipe(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Preview:
-    """Prompts of one task; `encoder` and `tokenizer` are there where a model is named."""
+    """Prompts of one task; `tokenizer` and `longest`, the longest input of the model, are there where one is named."""
 
     settings: PreviewSettings
     kind: ModelKind
-    pieces: Pieces
-    words: tuple[str, ...]
-    encoder: PromptEncoder | None
-    tokenizer: PreTrainedTokenizerBase | None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    longest: int | None = None
 
     @classmethod
     def of_recipe(cls, path: Path, overrides: Sequence[str], table: Table) -> Preview:
@@ -97,40 +95,72 @@ class Preview:
 
     @classmethod
     def of(cls, settings: PreviewSettings) -> Preview:
-        """Load the tokenizer, where a model is named, and choose the template."""
-        from shoestring.prompts.encoding import find_template
-        from shoestring.prompts.label_words import label_words
-        from shoestring.prompts.rendering import head_pieces
+        """Load the tokenizer, where a model is named, and find out the kind of model.
 
-        if settings.model.name is not None:
-            return cls._with_tokenizer(settings, settings.model.name)
-        task, prompt = settings.task, settings.prompt
-        kind = settings.model.kind or _likely_kind(task, prompt)
-        if kind == "head":
-            return cls(settings, kind, head_pieces(len(task.sentences), cls_and_sep=True), (), None, None)
-        pieces, template = find_template(task, kind, prompt)
-        words = label_words(task, template, prompt.label_words).texts("masked" if kind == "masked" else "causal")
-        return cls(settings, kind, pieces, words, None, None)
+        Raises:
+            ConfigError: if the prompt settings ask for what cannot be had.
+        """
+        from shoestring.errors import ConfigError, Problem
+        from shoestring.prompts.problems import prompt_problems
+
+        found = cls._with_tokenizer(settings, settings.model.name) if settings.model.name is not None else None
+        if found is None:
+            found = cls(settings, settings.model.kind or _likely_kind(settings.task, settings.prompt))
+        if problems := prompt_problems(settings.task, found.kind, settings.prompt):
+            raise ConfigError("prompt", [Problem("", text) for text in problems])
+        return found
 
     @classmethod
     def _with_tokenizer(cls, settings: PreviewSettings, name: str) -> Preview:
         with screen.waiting("loading the tokenizer"):
-            from shoestring.models.loading import load_longest_input, load_tokenizer
+            from shoestring.models.loading import load_tokenizer, reads
             from shoestring.models.settings import MaskedModel
-            from shoestring.prompts.encoding import PromptEncoder
 
-            place = MaskedModel(
-                name=name, revision=settings.model.revision
-            )  # Any kind: it has no say in the tokenizer.
-            tokenizer, longest = load_tokenizer(place), load_longest_input(place)
-        kind = settings.model.kind or ("causal" if tokenizer.mask_token_id is None else "masked")
-        encoder = PromptEncoder(settings.task, tokenizer, kind, settings.prompt, longest)
-        words = (
-            ()
-            if encoder.words is None or kind == "head"
-            else encoder.words.texts("masked" if kind == "masked" else "causal")
-        )
-        return cls(settings, kind, encoder.pieces, words, encoder, tokenizer)
+            # Any kind: it has no say in the tokenizer.
+            place = MaskedModel(name=name, revision=settings.model.revision)
+            tokenizer = load_tokenizer(place, alone=True)
+            longest, decodes = reads(place)
+        kind = settings.model.kind
+        if kind is None and decodes:
+            kind = "seq2seq"
+        elif kind is None:
+            likely = _likely_kind(settings.task, settings.prompt)
+            kind = "causal" if tokenizer.mask_token_id is None else likely
+        return cls(settings, kind, tokenizer, longest)
+
+    @cached_property
+    def splits(self) -> Splits | None:
+        """The examples, where data are named."""
+        if self.settings.data is None:
+            return None
+        from shoestring.data.splits import draw
+
+        return draw(self.settings.task, self.settings.data, self.settings.seed)
+
+    @property
+    def pool(self) -> Pool:
+        """What demonstrations are drawn from.
+
+        Raises:
+            DataError: if demonstrations are asked for and no data are named.
+        """
+        from shoestring.prompts.pool import Pool
+
+        if self.splits is None:
+            if self.settings.prompt.demonstrations is not None:
+                raise DataError("prompt.demonstrations", "are drawn from training examples; give --data")
+            return Pool()
+        return Pool(self.splits.train, self.settings.seed, self.splits.own)
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The encoder of a run, where a tokenizer is there."""
+        if self.tokenizer is None:
+            return None
+        from shoestring.prompts.build import build_encoder
+
+        settings = self.settings
+        return build_encoder(settings.task, self.tokenizer, self.kind, settings.prompt, self.longest, self.pool)
 
     def examples(self, split: str, number: int) -> list[Example]:
         """Return the first examples of a split; where no data are named, the task file's own.
@@ -140,101 +170,63 @@ class Preview:
             UnknownNameError: if there is no such split.
         """
         task = self.settings.task
-        if self.settings.data is None:
-            if not task.golden:
-                raise DataError(f"task {task.name}", "has no examples of its own; give --data")
-            first = task.label_names[0] if task.range is None else task.range.low
-            return [Example(f"{GOLDEN}:{at}", one.sentences, first) for at, one in enumerate(task.golden[:number])]
-        from shoestring.data.splits import draw
+        if self.splits is None:
+            from shoestring.prompts.text_check import golden_example
 
-        splits = draw(task, self.settings.data, self.settings.seed).named
-        if split not in splits:
-            raise UnknownNameError("split", split, splits)
-        return list(splits[split][:number])
+            default = next(iter(task.templates), None)
+            wanted = self.settings.prompt.template or default
+            own = [one for one in task.golden if (one.template or default) == wanted] or task.golden
+            if not own:
+                raise DataError(f"task {task.name}", "has no examples of its own; give --data")
+            return [golden_example(task, one, f"{GOLDEN}:{at}") for at, one in enumerate(own[:number])]
+        named = self.splits.named
+        if split not in named:
+            raise UnknownNameError("split", split, named)
+        return list(named[split][:number])
 
     def as_dict(self, split: str, example: Example) -> dict[str, Any]:
-        """Return everything about one prompt, for machines."""
+        """Return everything about one prompt, for machines.
+
+        Raises:
+            DataError: if there is no tokenizer to give token ids.
+        """
+        from shoestring.cli.preview_json import as_dict
+
         if self.encoder is None or self.tokenizer is None:
             raise DataError("--json", "needs a model")
-        prompt, golden = self.encoder.encode(example), example.uid.startswith(GOLDEN)
-        return {
-            "uid": example.uid,
-            "split": None if golden else split,
-            "kind": self.kind,
-            "label": None if golden else example.label,
-            "label_id": None if golden else prompt.label,
-            "text": self.encoder.text(example),
-            "length": len(prompt.ids),
-            "truncated": prompt.truncated,
-            "mask_position": prompt.position,
-            "option_ids": [list(option) for option in prompt.options],
-            "option_lengths": [len(option) for option in prompt.options],
-            "ids": list(prompt.ids),
-            "segment_ids": list(prompt.segment_ids),
-            "tokens": self.tokenizer.convert_ids_to_tokens(list(prompt.ids)),
-        }
+        found = as_dict(self.kind, self.encoder, self.tokenizer, example)
+        golden = example.uid.startswith(GOLDEN)
+        head = {"uid": example.uid, "split": None if golden else split, "kind": self.kind}
+        return {**head, **found, **({"label": None, "label_id": None, "right": None} if golden else {})}
 
     def print(self, split: str, examples: Sequence[Example]) -> None:
         """Print prompts for people."""
         from rich.text import Text
 
         from shoestring.cli.paint import legend
+        from shoestring.cli.preview_lines import lines
 
+        found: list[list[Text]] = []
+        for number, example in enumerate(examples, start=1):
+            known = not example.uid.startswith(GOLDEN)
+            found.append(list(lines(self, f"{split} {number}, " if known else "", example, known=known)))
         console = screen.out()
         model = f" for {self.settings.model.name}" if self.settings.model.name is not None else ""
         console.print(Text.assemble((self.settings.task.name, "bold"), f", {self.kind}{model}"))
         if colours := legend():
             console.print(colours)
-        for number, example in enumerate(examples, start=1):
+        for shown in found:
             console.print()
-            where = "" if example.uid.startswith(GOLDEN) else f"{split} {number}, "
-            for line in self._lines(where, example):
+            for line in shown:
                 console.print(line)
-
-    def _lines(self, where: str, example: Example) -> Iterator[Text]:
-        from rich.text import Text
-
-        from shoestring.cli.paint import spans, tokens
-
-        head = Text(where + example.uid, "bold")
-        if self.encoder is None or self.tokenizer is None:
-            yield head
-            yield _line("text", spans(self.pieces, example.sentences, self.words))
-        else:
-            parts, cut = self.encoder.parts(example)
-            count = sum(len(part.ids) for part in parts)
-            lost = f", {cut} more cut off" if cut else ""
-            yield Text.assemble(head, (f"  {count} of at most {self.encoder.limit} tokens{lost}", "dim"))
-            yield _line("text", spans(self.pieces, example.sentences, self.words))
-            yield _line("tokens", tokens(parts, Codec(self.tokenizer)))
-        yield from self._answers(example)
-
-    def _answers(self, example: Example) -> Iterator[Text]:
-        """Yield the candidates, the right one marked; for a head or a value, the label."""
-        from rich.text import Text
-
-        from shoestring.cli.paint import WORD
-
-        task = self.settings.task
-        golden = example.uid.startswith(GOLDEN)
-        if not golden and (task.range is not None or not self.words):
-            yield _line("label" if task.range is None else "value", Text(str(example.label)))
-        for at, (name, word) in enumerate(zip(task.label_names, self.words, strict=bool(self.words))):
-            right = not golden and name == example.label
-            ids = "" if self.encoder is None else f" {list(self.encoder.options[at])}"
-            mark = (" <- label", "bold") if right else ""
-            text = Text.assemble((repr(word), f"bold {WORD}" if right else WORD), (f"{ids}  {name}", "dim"), mark)
-            yield _line("answers" if at == 0 else "", text)
-
-
-def _line(head: str, text: Text) -> Text:
-    from rich.text import Text
-
-    return Text.assemble((f"  {head:<9}", "dim"), text)
 
 
 def _likely_kind(task: Task, prompt: PromptSettings) -> ModelKind:
-    """Return the form to show without a model: masked, where the template has it."""
-    if prompt.template is not None and "*" in prompt.template:
-        return "masked" if "*mask*" in prompt.template else "causal"
-    return "masked" if task.template(prompt.template).masked is not None else "causal"
+    """Return the kind of model to show prompts for: masked, where the template has such a form."""
+    text = prompt.template
+    if text is not None and ("{{" in text or "{%" in text):
+        return "causal"
+    if text is not None and "*" in text:
+        return "masked" if "*mask*" in text else "causal"
+    templates = [task.template(text)] if text is not None else task.templates.values()
+    return "masked" if any(template.masked is not None for template in templates) else "causal"

@@ -13,7 +13,7 @@ from shoestring.cli.own_data import OwnData
 if TYPE_CHECKING:
     from shoestring.cli.preview import Preview
 
-KINDS = ("masked", "causal", "head")
+KINDS = ("masked", "causal", "seq2seq", "head")
 
 
 def prompts(  # noqa: PLR0913 - typer reads the options from here

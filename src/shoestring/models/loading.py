@@ -61,15 +61,19 @@ def longest_input(config: PretrainedConfig) -> int | None:
     return min(known, default=None)
 
 
-def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelSettings, *, alone: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer alone.
+
+    Args:
+        settings: name and revision.
+        alone: whether a folder of a tokenizer without a model will do.
 
     Raises:
         ModelError: if it is not there or cannot be read.
     """
     from transformers import AutoTokenizer
 
-    _check_name(settings)
+    _check_name(settings, config=not alone)
     try:
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
@@ -91,6 +95,24 @@ def load_longest_input(settings: ModelSettings) -> int | None:
         return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {_first_line(error)}") from error
+
+
+def reads(settings: ModelSettings) -> tuple[int | None, bool]:
+    """Return `longest_input`, and whether inputs and answers have parts of the model of their own (T5, BART).
+
+    Of a folder that holds a tokenizer alone nothing is known.
+
+    Raises:
+        ModelError: if the model's config cannot be read.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(settings.name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return None, False
+    longest = load_longest_input(settings)
+    config = AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main")
+    return longest, bool(config.is_encoder_decoder)
 
 
 def load_model(
@@ -210,7 +232,7 @@ def _commit_here(settings: ModelSettings) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None
 
 
-def _check_name(settings: ModelSettings) -> None:
+def _check_name(settings: ModelSettings, *, config: bool = True) -> None:
     """Refuse a path that is not there before transformers asks a hub for it, over and over where there is no network.
 
     Between a folder here and a hub's organisation of that name, `revision` decides: folders have none.
@@ -223,7 +245,7 @@ def _check_name(settings: ModelSettings) -> None:
                 f"and model.name={settings.name!r} is a folder here; "
                 "leave it out, or call the command from another folder if you mean the hub's"
             )
-        if not (path / "config.json").is_file():
+        if config and not (path / "config.json").is_file():
             inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"model.name={settings.name!r}: the folder has no config.json; it holds {inside}")
         return

@@ -23,6 +23,9 @@ class Ensemble:
     Args:
         ways: the encoder of each template.
 
+    Attributes:
+        ways: as given.
+
     Source: Gao et al. 2021 (LM-BFF), section 5.2; princeton-nlp/LM-BFF src/dataset.py, `template_list`.
 
     Differs: there every draw has the last template, and training ends with a NameError, since both read the variable of
@@ -30,9 +33,9 @@ class Ensemble:
     """
 
     def __init__(self, ways: Sequence[Encoder]) -> None:
-        self._ways = tuple(ways)
-        self.task = self._ways[0].task
-        self.limit = min(way.limit for way in self._ways)
+        self.ways = tuple(ways)
+        self.task = self.ways[0].task
+        self.limit = min(way.limit for way in self.ways)
 
     def encode(self, example: Example) -> EncodedPrompt:
         """Return the model input of an example with the first template; the others are its variants.
@@ -40,7 +43,7 @@ class Ensemble:
         Raises:
             ShoestringError: what the encoder of a template raises.
         """
-        return _in_turn([way.encode(example) for way in self._ways])
+        return _in_turn([way.encode(example) for way in self.ways])
 
     def encode_all(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
         """Return the model inputs of examples, in order.
@@ -49,7 +52,7 @@ class Ensemble:
             ShoestringError: what the encoder of a template raises.
         """
         wanted = list(examples)
-        found = [way.encode_all(wanted) for way in self._ways]
+        found = [way.encode_all(wanted) for way in self.ways]
         return [_in_turn(prompts) for prompts in zip(*found, strict=True)]
 
     def text(self, example: Example) -> str:
@@ -58,7 +61,7 @@ class Ensemble:
         Raises:
             ShoestringError: what the encoder of a template raises.
         """
-        return self._ways[0].text(example)
+        return self.ways[0].text(example)
 
     def redraw(self, prompt: EncodedPrompt, seed: int) -> EncodedPrompt:
         """Return a training example with one template, a function of `seed`, and demonstrations drawn anew.
@@ -66,8 +69,8 @@ class Ensemble:
         Raises:
             ShoestringError: what the encoder of a template raises.
         """
-        number = int(numpy_stream(seed, "template").integers(len(self._ways)))
-        way, asked = self._ways[number], (prompt, *prompt.variants)[number]
+        number = int(numpy_stream(seed, "template").integers(len(self.ways)))
+        way, asked = self.ways[number], (prompt, *prompt.variants)[number]
         return way.redraw(asked, seed) if isinstance(way, Redraws) else replace(asked, variants=())
 
 
