@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,6 +112,35 @@ def check(
             console.print(f"{name}: ok{against}", style="green")
     if wrong:
         raise typer.Exit(1)
+
+
+@tasks.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A task of the lm-evaluation-harness.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Where to write the task file; printed unless given.")
+    ] = None,
+) -> None:
+    """Turn a multiple-choice or generate-until task of the lm-evaluation-harness into a task file.
+
+    What is left out, or done otherwise than there, is noted on stderr; what cannot be imported is an error.
+    """
+    from shoestring.cli import screen
+    from shoestring.errors import OutputError
+    from shoestring.files import write_text
+    from shoestring.tasks.harness import import_task
+
+    found = import_task(file)
+    if out is None:
+        typer.echo(found.text, nl=False)
+    elif out.exists():
+        raise OutputError(f"{out} is there already; give another --out, or delete it")
+    else:
+        write_text(out, found.text)
+    for note in found.notes:
+        screen.err().print(f"note: {note}", style="yellow")
+    if out is not None:
+        screen.out().print(f"{out}: look at it with shoestring tasks show {out}", style="green")
 
 
 def _tokenizer(model: str, kind: str | None) -> tuple[Any, Any]:
