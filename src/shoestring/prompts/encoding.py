@@ -180,9 +180,10 @@ class PromptEncoder:
             if kind == "masked":
                 mask_id(codec)  # Before the label words: a causal tokenizer's would be refused for the wrong reason.
             self.options = (encode_masked if kind == "masked" else encode_causal)(self.words, codec)
-        self._asked = self._made(pieces, codec, limits)
-        shown = self.settings.calibration_demonstrations
-        self._without = None if without is None else self._made(without, codec, limits, shown=shown)
+        shown = () if self._shown is None else pieces
+        self._asked = self._made(pieces, shown, codec, limits)
+        shown = shown if self.settings.calibration_demonstrations else ()
+        self._without = None if without is None else self._made(without, shown, codec, limits)
         self._labels = {name: number for number, name in enumerate(task.label_names)}
         self._room = self._find_room(codec, template, model_max_tokens)
         self.pieces, self.limit = self._asked.pieces, self._room.limit
@@ -229,9 +230,10 @@ class PromptEncoder:
         labels = [label_number(self.task, one) for one in demonstrations]
         return render_text(self.pieces, self._sentences(example, demonstrations), words, labels)
 
-    def _made(self, pieces: Pieces, codec: Codec, limits: Limits, *, shown: bool = True) -> _Asked:
+    def _made(self, pieces: Pieces, shown: Pieces, codec: Codec, limits: Limits) -> _Asked:
+        """Return a query ready to take sentences, together with demonstrations by the template `shown`, if any."""
         if shown and self._shown is not None:
-            pieces = self._shown.arranged(pieces, self.task, _form(self.kind))
+            pieces = self._shown.arranged(pieces, shown, self.task, _form(self.kind))
         return _Asked(pieces, PieceEncoder(pieces, codec, limits, self.options), _to_keep(pieces, self.kind))
 
     def _calibrations(

@@ -68,8 +68,15 @@ class Templated(Demonstrations):
         """Return the number of demonstrations in a draw."""
 
     @abstractmethod
-    def arranged(self, query: Pieces, task: Task, form: Form) -> Pieces:
-        """Return the template of the query and its demonstrations together."""
+    def arranged(self, query: Pieces, template: Pieces, task: Task, form: Form) -> Pieces:
+        """Return the query and demonstrations of it together.
+
+        Args:
+            query: what is asked: the template, or what stands in its place when nothing is asked.
+            template: the template.
+            task: the task.
+            form: its form.
+        """
 
     @abstractmethod
     def chosen(self, labels: Sequence[int], order: Sequence[int], task: Task) -> list[int]:

@@ -52,10 +52,10 @@ class GPT3(Templated):
         """Return `count`."""
         return self.count
 
-    def arranged(self, query: Pieces, task: Task, form: Form) -> Pieces:
+    def arranged(self, query: Pieces, template: Pieces, task: Task, form: Form) -> Pieces:
         """Return query and demonstrations."""
         size = len(task.sentences)
-        groups = [demonstration(query, number, DemonstrationWord(number), size) for number in range(self.count)]
+        groups = [demonstration(template, number, DemonstrationWord(number), size) for number in range(self.count)]
         if self.place == "tail":
             return joined([query, *groups], self.between(form))
         begin, rest = ((), query) if self.as_published else opened(query)

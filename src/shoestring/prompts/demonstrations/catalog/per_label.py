@@ -47,10 +47,10 @@ class PerLabel(Templated):
         """Return the number of labels."""
         return len(task.labels)
 
-    def arranged(self, query: Pieces, task: Task, form: Form) -> Pieces:
+    def arranged(self, query: Pieces, template: Pieces, task: Task, form: Form) -> Pieces:
         """Return query and demonstrations: behind each other if masked, the query last if causal."""
         labels = range(1 if self.as_published else len(task.labels))
-        groups = [demonstration(query, label, LabelWord(label), len(task.sentences)) for label in labels]
+        groups = [demonstration(template, label, LabelWord(label), len(task.sentences)) for label in labels]
         if form == "masked":
             return joined([query, *groups], self.between(form))
         begin, rest = opened(query)
