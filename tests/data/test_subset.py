@@ -119,7 +119,8 @@ def test_a_test_file_alone_is_enough_where_nothing_is_trained(tmp_path: Path) ->
         assert numbers(splits.tests["test"]) == subset_twin.first_of_a_permutation(range(12), 0, 5)
         assert {example.uid.partition(":")[0] for example in splits.tests["test"]} == {"test"}
     assert numbers(subset(source, 0).tests["test"]) == [*range(12)]
-    with pytest.raises(DataError, match=r"holds no files of mood: looked for .*train\.jsonl"):
+    remedy = r"; a test set alone is evaluated with data\.mode=subset data\.num_train=0"
+    with pytest.raises(DataError, match=rf"holds no files of mood: looked for .*train\.jsonl.*{remedy}"):
         subset(source, 0, num_train=1)
 
 

@@ -108,7 +108,7 @@ class _Originals:
             raise DataError(str(root), f"there is no such folder{suggest(root.name, near)}")
         found = find_folder(task, DataSettings(source=settings.source))
         if not found.paths:
-            raise not_found(task, root, found.tried)
+            raise not_found(task, root, found)
         train = read_file(found.paths[TRAIN], files)
         tests = {split: read_file(path, files) for split, path in found.paths.items() if is_test(split)}
         for split, raw in tests.items():

@@ -40,10 +40,11 @@ class Found:
 
 @dataclass(frozen=True)
 class _Folder:
-    """Where each split's file is, or the places that were looked at in vain."""
+    """Where each split's file is, or the places that were looked at in vain, and whether a test set was found there."""
 
     paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
     tried: tuple[Path, ...] = ()
+    only_test: bool = False
 
 
 def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> Found:
@@ -73,7 +74,7 @@ def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> 
         return _from_hub(task, settings, path / hub.id)
     if hub is not None and path.as_posix().endswith(f"/{hub.id}"):
         return _from_hub(task, settings, path)
-    raise not_found(task, path, folder.tried)
+    raise not_found(task, path, folder)
 
 
 def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> _Folder:
@@ -93,21 +94,24 @@ def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> 
     else:
         places = (root / files.folder / "original", root / "original" / files.folder, root / files.folder, root)
         names = files.files
-    wanted = [TRAIN] if settings.wants_train else [split for split in names if is_test(split)]
+    tests = [split for split in names if is_test(split)]
+    wanted = [TRAIN] if settings.wants_train else tests
     for place in places:
         if any((place / names[split]).is_file() for split in wanted):
             return _Folder({split: place / name for split, name in names.items()}, places)
-    return _Folder(tried=tuple(place / names[split] for place in places for split in wanted))
+    only_test = any((place / names[split]).is_file() for place in places for split in tests)
+    return _Folder(tried=tuple(place / names[split] for place in places for split in wanted), only_test=only_test)
 
 
-def not_found(task: Task, source: Path, tried: Iterable[Path]) -> DataError:
+def not_found(task: Task, source: Path, folder: _Folder) -> DataError:
     """Return the error that says what was looked for, and what there is instead."""
-    looked = ", ".join(str(place.relative_to(source)) for place in tried)
+    looked = ", ".join(str(place.relative_to(source)) for place in folder.tried)
     hub = f", nor a mirror of {task.sources.hub.id}" if task.sources.hub is not None else ""
     names = sorted(entry.name for entry in source.iterdir())
     there = f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else "nothing"
+    remedy = "; a test set alone is evaluated with data.mode=subset data.num_train=0" if folder.only_test else ""
     return DataError(
-        str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}"
+        str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}{remedy}"
     )
 
 
