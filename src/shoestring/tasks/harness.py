@@ -27,6 +27,8 @@ METRICS = {
 }
 # What their defaults are (lm_eval.config.task.TaskConfig, lm_eval.defaults).
 _DELIMITER, _BETWEEN, _LONGEST, _STOP = " ", "\n\n", 256, "\n\n"
+# The harness cuts prompts to what the model reads; ours never exceed that either.
+_MAX_TOKENS = 2048
 _ASKED = ("doc_to_text", "doc_to_target", "doc_to_choice", "process_docs", "process_results", "custom_dataset")
 _NEVER = ("use_prompt", "doc_to_image", "doc_to_audio")
 _LEFT_OUT = {
@@ -106,7 +108,7 @@ def _template(config: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "[templates.harness.text]", f"prompt = {_toml(asked)}")
     yield f"answer = {_toml(config.get('target_delimiter', _DELIMITER) + '{{ candidate }}')}"
     yield f"separator = {_toml(config.get('fewshot_delimiter', _BETWEEN))}"
-    yield "strip = false"
+    yield from ("strip = false", "", "[limits]", f"max_tokens = {_MAX_TOKENS}")
     if _kind(config) == "generation":
         longest = config.get("generation_kwargs", {}).get("max_gen_toks", _LONGEST)
         yield from ("", "[generation]", f"max_new_tokens = {longest}", f"stop = {_toml(_stops(config)[0])}")
