@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from reference import text_twin
 from shoestring.data.example import Example
+from shoestring.data.settings import DataSettings
+from shoestring.data.splits import draw
 from shoestring.prompts.build import build_encoder
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.prompts.pool import Pool
@@ -19,6 +22,8 @@ from shoestring.tasks.spec import Task
 NAMES = [name for name in text_twin.TEMPLATES if name in task_names()]
 CASES = [(name, *case) for name in NAMES for case in text_twin.TEMPLATES[name]]
 IDS = [f"{name}-{template}" for name, template, *_ in CASES]
+SCORED = [case for case in CASES if case[3] is not None]
+SCORED_IDS = [f"{name}-{template}" for name, template, *_ in SCORED]
 LONG = ("mezo/ReCoRD", "mezo/SQuAD", "mezo/DROP")
 WORDS = ["Ann", "said", "that", "the", "answer", "is", "5,000", "I", "@placeholder", "It", "was", "great.", "why?", "é"]
 SPACES = [" ", " ", " ", " ", "  ", "\n", "\n@highlight\n", " \n"]
@@ -75,17 +80,20 @@ def openings(tokenizer) -> tuple[int, ...]:
 class Case:
     """One query of a task, with demonstrations of its own, for the package and for the twin."""
 
-    def __init__(self, name: str, template: str, ask, tokenizer, *, count: int, most: int, longest: int) -> None:
-        self.task, self.template, self.tokenizer = load_task(name), template, tokenizer
+    def __init__(self, task: Task, template: str, ask, tokenizer, pool, query, longest: int) -> None:
+        self.task, self.template, self.tokenizer, self.query = task, template, tokenizer, query
         self.twin = text_twin.Tokenizer(tokenizer, openings(tokenizer))
-        stream = random.Random(f"{name} {template} {count} {most}")
-        pool = tuple(example_of(self.task, stream, f"train:{number}", most) for number in range(count))
-        self.query = example_of(self.task, stream, "test:0", most)
-        self.pool = Pool(pool, 1, {self.query.uid: pool})
-        self.new = 50 if self.task.kind == "generation" else 0
+        self.pool = Pool(pool, 1, {query.uid: pool})
+        self.new = 50 if task.kind == "generation" else 0
         self.asked, self.longest = longest, min(longest, tokenizer.model_max_length)
-        self.shown = [(prompt, right) for prompt, _, right in (rendered(self.task, ask, one) for one in pool)]
-        self.prompt, self.answers, self.right = rendered(self.task, ask, self.query)
+        self.shown = [(prompt, right) for prompt, _, right in (rendered(task, ask, one) for one in pool)]
+        self.prompt, self.answers, self.right = rendered(task, ask, query)
+
+    @classmethod
+    def made_up(cls, name: str, template: str, ask, tokenizer, *, count: int, most: int, longest: int) -> Case:
+        task, stream = load_task(name), random.Random(f"{name} {template} {count} {most}")
+        pool = tuple(example_of(task, stream, f"train:{number}", most) for number in range(count))
+        return cls(task, template, ask, tokenizer, pool, example_of(task, stream, "test:0", most), longest)
 
     def encoded(self, **settings: object) -> EncodedPrompt:
         shown = {"demonstrations": {"kind": "in-context"}} if self.shown else {}
@@ -94,7 +102,7 @@ class Case:
         return build_encoder(self.task, self.tokenizer, "causal", found, None, self.pool).encode(self.query)
 
     def whole(self) -> int:
-        """Return how many tokens the longest input has before anything is cut; without an answer where it is written."""
+        """Return how many tokens the longest input has before any cut; without an answer where it is written."""
         arguments = (self.twin, 10**6, self.shown, "\n\n", self.prompt)
         if self.new:
             return len(text_twin.encode_question(*arguments, 0))
@@ -113,22 +121,78 @@ class Case:
 
 
 @pytest.mark.parametrize(("name", "template", "ask", "ask_nothing"), CASES, ids=IDS)
-@pytest.mark.parametrize("tokenizer", ["toy_bpe", "toy_gpt2", "toy_sentencepiece", "stories", "llama", "roberta"])
+@pytest.mark.parametrize("tokenizer", ["toy_bpe", "toy_gpt2", "toy_sentencepiece", "stories"])
 @pytest.mark.parametrize("count", [0, 3], ids=["zero-shot", "3-shot"])
 def test_every_task_equals_the_twin(request, name, template, ask, ask_nothing, tokenizer, count):
     tokenizer = request.getfixturevalue(tokenizer)
     for most in (6, 12):
-        case = Case(name, template, ask, tokenizer, count=count, most=most, longest=5000)
+        case = Case.made_up(name, template, ask, tokenizer, count=count, most=most, longest=5000)
         case.check(case.encoded())
 
 
 @pytest.mark.parametrize(("name", "template", "ask", "ask_nothing"), CASES, ids=IDS)
-@pytest.mark.parametrize("tokenizer", ["toy_bpe", "stories", "roberta"])
+@pytest.mark.parametrize("tokenizer", ["toy_bpe", "stories"])
 @pytest.mark.parametrize("count", [0, 3], ids=["zero-shot", "3-shot"])
 def test_every_task_cut_from_the_left_equals_the_twin(request, name, template, ask, ask_nothing, tokenizer, count):
     tokenizer = request.getfixturevalue(tokenizer)
     for longest in (60, 90) if name not in LONG else (180, 260):
-        case = Case(name, template, ask, tokenizer, count=count, most=14, longest=longest)
+        case = Case.made_up(name, template, ask, tokenizer, count=count, most=14, longest=longest)
         found = case.encoded()
         case.check(found)
         assert found.truncated == max(0, case.whole() - case.longest + case.new)
+
+
+@pytest.mark.parametrize(("name", "template", "ask", "ask_nothing"), SCORED, ids=SCORED_IDS)
+@pytest.mark.parametrize("tokenizer", ["toy_bpe", "stories"])
+@pytest.mark.parametrize("count", [0, 3], ids=["zero-shot", "3-shot"])
+def test_what_asks_about_nothing_equals_the_twin(request, name, template, ask, ask_nothing, tokenizer, count):
+    tokenizer = request.getfixturevalue(tokenizer)
+    case = Case.made_up(name, template, ask, tokenizer, count=count, most=12, longest=5000)
+    prompt, answers, _ = rendered(case.task, ask_nothing, case.query)
+    # With the demonstrations (`icl_sfc`), without them (`sfc`).
+    for shown in (True, False) if count else (True,):
+        found = case.encoded(calibration="surface-form", calibration_demonstrations=shown)
+        case.check(found)
+        arguments = (case.twin, case.longest, case.shown, "\n\n", prompt, answers)
+        (without,) = found.calibrations
+        check(without, text_twin.encode_candidates(*arguments, alone=not (count and shown)))
+
+
+@pytest.mark.parametrize("count", [0, 3], ids=["zero-shot", "3-shot"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("mezo/Copa", *LONG)])
+def test_contextual_calibration_puts_texts_without_content_in_the_place_of_every_text(stories, name, count):
+    template, ask, _ = text_twin.TEMPLATES[name][0]
+    case = Case.made_up(name, template, ask, stories, count=count, most=4, longest=5000)
+    found = case.encoded(calibration="contextual")
+    case.check(found)
+    assert len(found.calibrations) == 3
+    for text, without in zip(("N/A", "", "[MASK]"), found.calibrations, strict=True):
+        bare = replace(case.query, sentences=(text,) * len(case.query.sentences))
+        prompt, answers, _ = rendered(case.task, ask, bare)
+        check(without, text_twin.encode_candidates(case.twin, case.longest, case.shown, "\n\n", prompt, answers))
+
+
+SUPERGLUE, FEW = "superglue", "superglue/fewglue32"
+REAL = {
+    "mezo/SST2": ("lm-bff", None),
+    **{f"mezo/{name}": (SUPERGLUE, None) for name in ("RTE", "CB", "WSC", "WIC", "MultiRC", "Copa")},
+    "mezo/BoolQ": (f"{FEW}/BoolQ/train.jsonl", f"{SUPERGLUE}/BoolQ/val.jsonl"),
+    "mezo/ReCoRD": (f"{FEW}/ReCoRD/train.jsonl", f"{FEW}/ReCoRD/train.jsonl"),
+    "mezo/SQuAD": ("squad/xquad.en.json", "squad/xquad.en.json"),
+    "mezo/DROP": ("drop/drop_contrast_sets_test.json", "drop/drop_contrast_sets_test.json"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("tokenizer", ["llama", "roberta"])
+def test_every_task_equals_the_twin_on_real_texts(shared, request, name, tokenizer):
+    tokenizer, task = request.getfixturevalue(tokenizer), load_task(name)
+    source, tests = (str(shared / part) if part else None for part in REAL[name])
+    splits = draw(task, DataSettings(source=source, test_source=tests, mode="subset", num_train=3, num_eval=4), 0)
+    for template, ask, _ in text_twin.TEMPLATES[name]:
+        for query in splits.tests["test"]:
+            for pool in ((), splits.train):
+                case = Case(task, template, ask, tokenizer, pool, query, 2048)
+                # Of tokenizers without a first token, prompts of several candidates are cut alike.
+                if case.whole() <= case.longest or case.twin.opening:
+                    case.check(case.encoded())
