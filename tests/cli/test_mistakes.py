@@ -84,7 +84,7 @@ def test_a_command_used_wrongly_exits_with_2_and_says_what_is_right(shell: Shell
 ERRORS = {
     "recipe": (["run", "nope.toml"], "nope.toml: 1 problem\n  there is no such file"),
     "override": (["run", "r.toml", "method"], "method: is not of the form section.key=value"),
-    "task": (["tasks", "show", "SST2"], "unknown task 'SST2'; did you mean 'SST-2'?"),
+    "task": (["tasks", "show", "SST--2"], "unknown task 'SST--2'; did you mean 'SST-2'?"),
     "prompts": (["prompts", "trek"], "unknown task 'trek'; did you mean 'trec'?"),
     "template": (["prompts", "trec", "--template", "lmbff"], "unknown template 'lmbff'; did you mean 'lm-bff'?"),
     "runs": (["table", "rns"], "rns: there is no such folder"),

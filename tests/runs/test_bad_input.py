@@ -61,7 +61,7 @@ def no_test(data: Path) -> None:
 
 
 INPUT: dict[str, tuple[dict[str, Any], Change | None, type[ShoestringError], str]] = {
-    "unknown task": ({"task": "SST2"}, None, ConfigError, "task: unknown task 'SST2'; did you mean 'SST-2'"),
+    "unknown task": ({"task": "SST--2"}, None, ConfigError, "task: unknown task 'SST--2'; did you mean 'SST-2'"),
     "unknown key": ({"data": {"kk": 3}}, None, ConfigError, r"data\.kk: unknown key; did you mean 'k'"),
     "unknown method": (
         {"method": {"kind": "mezzo"}},
@@ -338,7 +338,7 @@ def test_a_damaged_result_is_refused_until_forced(config: RunConfig) -> None:
 def test_several_mistakes_are_named_at_once(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        'task = "SST2"\nsead = 3\n[model]\nkind = "maskd"\nname = "x"\n[method]\nkind = "mezo"\nlr = -1\n'
+        'task = "SST--2"\nsead = 3\n[model]\nkind = "maskd"\nname = "x"\n[method]\nkind = "mezo"\nlr = -1\n'
     )
     with pytest.raises(ConfigError) as caught:
         load_config(recipe, ["method.eps=big", "data.kk=3"])

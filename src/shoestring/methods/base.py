@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from shoestring.memory import PeakMemory
+    from shoestring.models.prediction import OnScores
     from shoestring.models.prompted import PromptedModel
     from shoestring.progress import Bar
     from shoestring.prompts.encoding import EncodedPrompt
@@ -39,8 +40,14 @@ class Given:
 class Predictor(Protocol):
     """Gives every prompt its candidate scores."""
 
-    def predict(self, prompts: Sequence[EncodedPrompt], batch_size: int, bar: Bar | None = None) -> Tensor:
-        """Return scores [N, C] of `prompts`, in their order."""
+    def predict(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        batch_size: int,
+        bar: Bar | None = None,
+        on_scores: OnScores | None = None,
+    ) -> Tensor:
+        """Return scores [N, C] of `prompts`, in their order, and tell `on_scores` each row as soon as it is there."""
         ...
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from shoestring.errors import RunFolderError
 from shoestring.files import make_folder, saving, write_json, write_jsonl, writing
+from shoestring.runs.answer_log import ANSWERS
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
 from shoestring.training.settings import TRAJECTORY
 
@@ -64,7 +65,7 @@ class RunFolder:
     def clear(self) -> None:
         """Delete everything a run writes; nothing else that may lie in the folder."""
         with writing(self.path):
-            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT, TRAJECTORY):
+            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT, TRAJECTORY, ANSWERS):
                 (self.path / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN):
             shutil.rmtree(self.path / name, ignore_errors=True)

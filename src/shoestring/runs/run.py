@@ -18,11 +18,10 @@ from shoestring.errors import ModelError, OutputError, RunFolderError, Shoestrin
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
-from shoestring.models.combining import inputs_of
 from shoestring.models.embedding import Embedder
 from shoestring.models.evaluation import evaluate
 from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
-from shoestring.models.prompted import Passes, PromptedModel, predictions
+from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
 from shoestring.progress import Bar, Progress, Silent
@@ -30,10 +29,12 @@ from shoestring.prompts.build import build_encoder
 from shoestring.prompts.demonstrations.templated import Templated
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
 from shoestring.prompts.pool import Pool
+from shoestring.runs.answer_log import ANSWERS, AnswerLog
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
 from shoestring.runs.looking import apply_tuning
+from shoestring.runs.predicting import predict, predicted_splits, prediction_rows
 from shoestring.runs.record import (
     PREDICTIONS,
     Memory,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
 
 _TOLD = 500
 """Examples encoded between two moves of the bar."""
@@ -197,7 +197,7 @@ def _warm_up(config: RunConfig, prepared: Prepared) -> None:
         from shoestring.zeroth.noise import noise_for
 
         noise_for(next(subject.model.parameters()))
-    first = _predicted(prepared.prompts)[0]
+    first = predicted_splits(prepared.prompts)[0]
     replace(subject, passes=Passes()).predict(prepared.prompts[first][:1], 1)
 
 
@@ -236,8 +236,9 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))
         begin = time.perf_counter()
-        with memory.lap("predict"):
-            scores = {name: _predict(outcome, name, prompts[name], config, progress) for name in _predicted(prompts)}
+        with memory.lap("predict"), AnswerLog(folder.path / ANSWERS, _about(config, prepared, outcome)) as log:
+            names = predicted_splits(prompts)
+            scores = {name: predict(outcome, name, prompts[name], config, log, progress) for name in names}
         done = record(
             "ok",
             metrics={name: evaluate(config.task, prompts[name], rows) for name, rows in scores.items()},
@@ -248,13 +249,21 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
                 weights=_bytes(subject), fit=memory.bytes["fit"], predict=memory.bytes["predict"], how=memory.how
             ),
         )
-        write_jsonl(folder.path / PREDICTIONS, _rows(config, prompts, scores))
+        rows = prediction_rows(config, prompts, prepared.splits.named, scores)
+        write_jsonl(folder.path / PREDICTIONS, rows)
         if config.output.keep_model:
             folder.keep_model(partial(_save, config, prepared))
         folder.keep_trajectory()
         write_record(folder.path, done)
+    log.forget()
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return done
+
+
+def _about(config: RunConfig, prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """Return what predictions depend on, so that those of a killed process are taken only where they still hold."""
+    inputs, step = prepared.inputs, outcome.facts.get("selected_step")
+    return {"run": config.run_id, "data": inputs.data, "model": inputs.model, "step": step}
 
 
 def origin_of(config: RunConfig) -> dict[str, Any]:
@@ -303,29 +312,6 @@ def _failures(write: Callable[[str, str], None], folder: RunFolder, start: str) 
         except OutputError as refused:
             error.add_note(f"no record of the failure: {refused}")
         raise
-
-
-def _predicted(prompts: Prompts) -> list[str]:
-    """Return the splits to predict; where nothing is selected, there may be no dev set."""
-    return [name for name, examples in prompts.items() if name != "train" and examples]
-
-
-def _predict(
-    outcome: Outcome, name: str, prompts: Sequence[EncodedPrompt], config: RunConfig, progress: Progress
-) -> Tensor:
-    with progress.bar(f"{config.task.name}: predict {name}", sum(len(inputs_of(prompt)) for prompt in prompts)) as bar:
-        return outcome.predictor.predict(prompts, config.output.eval_batch_size, bar)
-
-
-def _rows(config: RunConfig, prompts: Prompts, scores: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
-    names = config.task.label_names
-    for split, rows in scores.items():
-        predicted = predictions(config.task, rows).tolist()
-        for prompt, prediction, row in zip(prompts[split], predicted, rows.tolist(), strict=True):
-            answer = {"label": prompt.label, "prediction": prediction}
-            if config.task.range is None:
-                answer = {"label": names[int(prompt.label)], "prediction": names[prediction]}
-            yield {"split": split, "uid": prompt.uid, **answer, "scores": row}
 
 
 def _save(config: RunConfig, prepared: Prepared, place: Path) -> None:
