@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from shoestring.data.example import Example
+from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
+from shoestring.models.generation import Generator
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Scorer
 from shoestring.models.sharing import ROWS, Sharing, longest_of
@@ -45,6 +47,7 @@ class PromptedModel:
         passes: counts every forward pass made through it, but for comparisons that find out what the model can do.
         sharing: what was found out about rows in which several continuations share their beginning.
         budget: most tokens of a forward pass in prediction.
+        generator: writes answers, of a generation task.
     """
 
     model: PreTrainedModel
@@ -56,6 +59,7 @@ class PromptedModel:
     settings: PromptSettings = field(default_factory=PromptSettings)
     sharing: Sharing = field(default_factory=Sharing)
     budget: Budget = field(default_factory=Budget)
+    generator: Generator | None = None
 
     def encode(self, examples: Iterable[Example]) -> list[EncodedPrompt]:
         """Return the encoded prompts of `examples`, in order."""
@@ -118,6 +122,30 @@ class PromptedModel:
                 for place, row in scored(self, [collecting.inputs[index] for index in phase], batch_size):
                     collecting.take(phase[place], row)
         return collecting.scores()
+
+    def generate(
+        self, prompts: Sequence[EncodedPrompt], batch_size: int, bar: Bar | None = None, *, greedy: bool = False
+    ) -> list[str]:
+        """Return the model's written answers to prompts, in their order; eval mode, no gradients.
+
+        In `passes` a batch of answers counts as one forward pass, however long they are.
+
+        Args:
+            prompts: encoded prompts; their variants are not looked at.
+            batch_size: most prompts of a batch, which `budget` bounds too.
+            bar: advanced by one for each prompt.
+            greedy: take the likeliest token whatever the run's settings are.
+
+        Raises:
+            ModelError: if there is no generator, or nothing could end an answer, or memory does not suffice for one.
+        """
+        if self.generator is None:
+            raise ModelError(f"task {self.task.name}: this model was given no generator to write answers with")
+        self.passes.forward += -(-len(prompts) // batch_size)
+        self.passes.forward_examples += len(prompts)
+        generator = self.generator.greedy if greedy else self.generator
+        with evaluating(self.model):
+            return generator.generate(self.model, prompts, batch_size, bar, self.budget)
 
     def _shares(self, prompts: Sequence[EncodedPrompt]) -> bool:
         long = [prompt for prompt in prompts if len(prompt.options) > 1 and max(map(len, prompt.options)) > 1]

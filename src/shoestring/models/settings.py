@@ -1,12 +1,16 @@
-"""Which model a run uses: its family, name, precision and place."""
+"""Which model a run uses: its family, name, precision and place; and how it writes answers."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from shoestring.config import Settings
 from shoestring.prompts.settings import Kind
 from shoestring.registry import Registry
+from shoestring.tasks.problems import checked
+from shoestring.tasks.spec import Generation, Task
 
 ModelKind = Kind
 DType = Literal["float32", "float64", "bfloat16", "float16"]
@@ -93,3 +97,41 @@ class HeadModel(ModelSettings):
 
 
 MODEL_KINDS.register("head")(HeadModel)
+
+
+class GenerationSettings(Settings):
+    """How answers of generation tasks are written. The defaults are the task file's own, and greedy decoding."""
+
+    max_new_tokens: PositiveInt | None = None
+    """Longest answer, in tokens. Without it, the task's own."""
+    stop: str | None = None
+    """A text whose last token ends an answer, besides the end-of-text token; an empty one: only that token does.
+    Without it, the task's own."""
+    sampling: bool = False
+    """Whether tokens are drawn by their probabilities, from a stream of the run's seed and the example; otherwise the
+    likeliest is taken."""
+    temperature: PositiveFloat = 1.0
+    """With `sampling`: what logits are divided by."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """With `sampling`: only the likeliest tokens are drawn, as many as it takes to have this probability together."""
+    beams: PositiveInt = 1
+    """Answers that are followed at once (beam search), for the one of highest mean log-probability a token; not with
+    `sampling`."""
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        problems: list[str] = []
+        if self.sampling and self.beams > 1:
+            problems.append("beams look for the likeliest answer and sampling draws one; choose one of them")
+        default = type(self).model_fields
+        idle = [name for name in ("temperature", "top_p") if getattr(self, name) != default[name].default]
+        problems += [f"{name} has no effect without sampling=true" for name in idle if not self.sampling]
+        return checked(self, problems)
+
+    def applied_to(self, task: Task) -> Task:
+        """Return a task whose answers are as long, and end where, these settings say."""
+        changes: dict[str, Any] = {} if self.max_new_tokens is None else {"max_new_tokens": self.max_new_tokens}
+        if self.stop is not None:
+            changes["stop"] = self.stop or None
+        own = task.generation or Generation()
+        return task.model_copy(update={"generation": own.model_copy(update=changes)}) if changes else task
