@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
+from shoestring.data.settings import DataSettings
+from shoestring.data.splits import draw
 from shoestring.errors import ConfigError
 from shoestring.tasks.inline import InlineSettings, inline_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def settings(**changes: object) -> InlineSettings:
@@ -65,3 +73,14 @@ def test_a_wrong_task_on_the_command_line_is_refused(case: str) -> None:
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match="3 problems"):
         inline_task(settings(file="a.txt", label_words="x", label_column="review"))
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_a_file_of_records_has_no_header(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"remarks.{kind}"
+    rows = [{"text": f"t{row}", "mood": row % 2} for row in range(8)]
+    path.write_text(json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    given = settings(file=str(path), text_columns=("text",), label_column="mood", label_words="bad,good")
+    splits = draw(inline_task(given), DataSettings(source=str(path), k=1), 13)
+    assert {example.label for example in splits.train} == {"0", "1"}
+    assert len(splits.tests["test"]) == 4
