@@ -43,8 +43,8 @@ A task file is a TOML file; [tasks](tasks.md) explains one line by line. Inside 
 out as a `[task]` table.
 """
 _FEW = 3
-_SINGULAR = r"\b(integer|number|table|text)\b"
-_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
+_SINGULAR = r"\b(integer|number|table|text|value)\b"
+_WORDS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "value"}
 
 
 def main() -> None:

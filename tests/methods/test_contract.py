@@ -14,6 +14,7 @@ from shoestring.methods.zeroth import ZerothMethod
 from shoestring.models.prompted import PromptedModel
 from shoestring.progress import Silent
 from shoestring.tuning.base import TUNINGS
+from tuning.subjects import tuning as settings_of
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 FAMILIES = {"masked": "roberta", "causal": "llama", "head": "roberta"}
@@ -71,7 +72,7 @@ def test_a_method_declares_whether_it_passes_backward(name: str, tmp_path: Path)
 @pytest.mark.parametrize(("name", "tuning"), TRAINED)
 def test_a_method_moves_only_the_weights_its_tuning_trains(name: str, tuning: str, tmp_path: Path) -> None:
     subject = tiny.prompted("roberta", "masked")
-    TUNINGS.get(tuning)().apply(subject.model, 3)
+    settings_of(tuning).apply(subject.model, 3)
     trained = {name for name, param in subject.model.named_parameters() if param.requires_grad}
     start = tiny.weights(subject.model)
     fit(subject, name, tmp_path)

@@ -113,20 +113,47 @@ CHANGES = {
     "tuning.alpha": ("tuning.alpha=7",),
     "tuning.dropout": ("tuning.dropout=0.5",),
     "tuning.targets": ("tuning.targets=['key']",),
+    "tuning.rslora": ("tuning.rslora=true",),
+    "tuning.dora": ("tuning.dora=true",),
+    "tuning.embeddings": ("tuning.embeddings=untied",),
+    "tuning.reinit": ("tuning.reinit=query",),
+    "tuning.also": ("tuning.also=query",),
+    "tuning.add": ("tuning.add=true",),
+    "tuning.pattern": ("tuning.pattern=query",),
+    "tuning.n": ("tuning.n=7",),
+    "tuning.part": ("tuning.part=first",),
+    "tuning.frozen": ("tuning.frozen=true",),
+    "tuning.feedforward": ("tuning.feedforward=['key']",),
+    "tuning.method": ("tuning.method=lokr",),
+    "tuning.fields": ("tuning.fields={r = 4}",),
+    "tuning.length": ("tuning.length=7",),
+    "tuning.init": ("tuning.init=normal",),
+    "tuning.tokens": ("tuning.tokens=[1, 2, 3, 4, 5]",),
+    "tuning.reparametrise": ("tuning.reparametrise=true",),
+    "tuning.hidden": ("tuning.reparametrise=true", "tuning.hidden=7"),
+    "tuning.shift": ("tuning.shift=true",),
+    "tuning.style": ("tuning.style=pfeiffer",),
+    "tuning.width": ("tuning.width=7",),
+    "tuning.activation": ("tuning.activation=relu",),
+    "tuning.scale": ("tuning.scale=7",),
 }
 OWNERS = {
     "method": {
         key: name for name in (*METHODS.names(), "sgd", "adam", "mezo") for key in METHODS.get(name).model_fields
     },
-    "tuning": dict.fromkeys(("r", "alpha", "dropout", "targets"), "lora"),
+    "tuning": {key: name for name in (*TUNINGS.names(), "prefix", "lora") for key in TUNINGS.get(name).model_fields},
 }
+# What some kinds cannot do without.
+NEEDED = {"pattern": {"pattern": "bias"}, "peft": {"method": "loha"}}
 
 
 def home(key: str) -> RunConfig:
     """Return a config that has the setting."""
     section, _, name = key.partition(".")
     kind = OWNERS.get(section, {}).get(name)
-    sections: dict[str, Any] = {} if kind is None or name == "kind" else {section: {"kind": kind}}
+    sections: dict[str, Any] = (
+        {} if kind is None or name == "kind" else {section: {"kind": kind} | NEEDED.get(kind, {})}
+    )
     if key in ("prompt.begin", "prompt.calibration_demonstrations"):
         shown = {"demonstrations": {"kind": "in-context"}, "calibration": "surface-form"}
         sections |= {"task": "mezo/SST2", "model": {"kind": "causal", "name": "opt"}, "prompt": shown}

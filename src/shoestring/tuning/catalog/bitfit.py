@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shoestring.config import Settings
 from shoestring.errors import ModelError
-from shoestring.tuning.base import TUNINGS, head_names
+from shoestring.tuning.base import TUNINGS
+from shoestring.tuning.choosing import Choosing
+from shoestring.tuning.names import tensors
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
 @TUNINGS.register("bitfit")
-class BitFit(Settings):
+class BitFit(Choosing):
     """Only the biases are trained, and a classification head whole. Source: Ben Zaken et al. 2022, section 3."""
 
     kind: Literal["bitfit"] = "bitfit"
+    add: bool = False
+    """Give a bias of zeros to every linear layer without one, the output embedding excepted: for Llama, Qwen3, Mistral,
+    Gemma and T5, which have none."""
 
-    def apply(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        """Return the model with only its biases, and its classification head if it has one, trainable.
+    def chosen(self, model: PreTrainedModel) -> set[str]:
+        """Return the names of the biases.
 
         Raises:
-            ModelError: if it has none, as Llama, Qwen3, Mistral, Gemma and T5.
+            ModelError: if there are none, as in Llama, Qwen3, Mistral, Gemma and T5.
         """
-        biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
-        if not biases:
-            raise ModelError(f'tuning.kind="bitfit": {type(model).__name__} has no biases; try tuning.kind="lora"')
-        head = head_names(model)
-        for name, param in model.named_parameters():
-            param.requires_grad_(name in biases or name in head)
-        return model
+        found = {name for names, _ in tensors(model) for name in names if name.rpartition(".")[2] == "bias"}
+        if not found:
+            raise ModelError(
+                f'tuning.kind="bitfit": {type(model).__name__} has no biases; '
+                'try tuning.kind="norms", "ia3" or "lora", or give it some with tuning.add=true'
+            )
+        return found
 
-    def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write the whole model, as transformers does."""
-        model.save_pretrained(folder)
+    def extend(self, model: PreTrainedModel) -> None:
+        """Give linear layers biases of zeros where they have none."""
+        import torch
+        from torch import nn
+
+        if not self.add:
+            return
+        for module in _without_bias(model):
+            weight = module.weight
+            module.bias = nn.Parameter(torch.zeros(len(weight), dtype=weight.dtype, device=weight.device))
+
+    def changes(self, model: PreTrainedModel) -> bool:
+        """Return whether there are biases to add, or embeddings to tie or untie."""
+        return super().changes(model) or (self.add and bool(_without_bias(model)))
+
+
+def _without_bias(model: PreTrainedModel) -> list[nn.Linear]:
+    from torch import nn
+
+    output = model.get_output_embeddings()
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.bias is None and module is not output
+    ]
