@@ -46,7 +46,7 @@ def test_list_and_show_fit_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPa
     lines = shell("tasks", "list")[0].splitlines()
     assert max(map(len, lines)) <= 80
     (sst2,) = (line for line in lines if line.strip().startswith("SST-2"))
-    assert all(part in sst2 for part in ("Is the movie review positive or", "terrible great", "accuracy"))
+    assert all(part in sst2 for part in ("Is the movie", "terrible great", "accuracy"))
     lines = shell("tasks", "show", "MNLI")[0].splitlines()
     assert "".ljust(14) + "test-mismatched from validation_mismatched" in [line.rstrip() for line in lines]
 
