@@ -12,6 +12,7 @@ from shoestring.cli import options
 from shoestring.cli.group import Commands
 
 if TYPE_CHECKING:
+    from shoestring.bench.gram_settings import GramSettings
     from shoestring.bench.settings import BenchSettings
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,6 +32,12 @@ Closures = Annotated[str, typer.Option(metavar="NAME,...", help=f"How the loss i
 Examples = Annotated[int, typer.Option(min=1, help="Examples.")]
 Tokens = Annotated[int, typer.Option(min=4, help="Tokens of a prompt.")]
 Candidates = Annotated[int, typer.Option(min=2, help="Candidate answers, of one token each.")]
+Formulas = Annotated[str, typer.Option(metavar="NAME,...", help="Formulas of kernels.")]
+Counts = Annotated[str, typer.Option(metavar="N,...", help="Examples, of rows and as many of columns.")]
+Memory = Annotated[int, typer.Option(min=1, help="MiB that may be held here beyond one batch's passes.")]
+ReferenceRows = Annotated[int, typer.Option(min=1, help="Rows of a block of the reference.")]
+ReferenceColumns = Annotated[int, typer.Option(min=1, help="Columns of a block of the reference.")]
+ReferenceBlocks = Annotated[int, typer.Option(min=0, help="Blocks of the reference that are measured; 0 for all.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds that count; medians are over them.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; unless given, torch's own.")]
 Device = Annotated[str, typer.Option(metavar="|".join(DEVICES), callback=options.one_of(DEVICES), help="Where.")]
@@ -76,22 +83,17 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
-        import torch
-
         from shoestring.bench.settings import BenchSettings, Workload
         from shoestring.bench.zeroth import bench_zeroth
         from shoestring.cli.bench_tables import print_report
         from shoestring.files import write_json
-        from shoestring.runs.launch import cores
         from shoestring.zeroth.engines.base import ENGINES
-    if threads is not None and threads > cores():
-        raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")
     settings = BenchSettings.model_validate(
         {
             **{"engines": ENGINES.names(), **lists},
             "workload": Workload(batch_size=batch_size, tokens=tokens, candidates=candidates),
             "rounds": rounds,
-            "threads": threads or min(torch.get_num_threads(), cores()),
+            "threads": _threads(threads),
             "device": device,
             "noise_elements": noise_elements,
         }
@@ -103,26 +105,93 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
     print_report(report, format_)
 
 
-def command_of(settings: BenchSettings) -> str:
-    """Return the command that measures the same again, every option said."""
-    work = settings.workload
+@bench.command("kernels")
+def kernels(  # noqa: PLR0913 - typer reads the options from here
+    model: Models = "roberta-base",
+    formula: Formulas = "sgd,asymmetric-signgd,signgd",
+    examples: Counts = "16,32,64",
+    tokens: Tokens = 128,
+    batch_size: Examples = 8,
+    memory: Memory = 4096,
+    reference_rows: ReferenceRows = 2,
+    reference_columns: ReferenceColumns = 4,
+    reference_blocks: ReferenceBlocks = 1,
+    rounds: Rounds = 1,
+    threads: Threads = None,
+    device: Device = "cpu",
+    format_: Format = "text",
+    out: Out = None,
+) -> None:
+    """Measure kernels of examples against the reference's, which makes a pass for every pair.
+
+    Of the reference a few blocks are measured, and its time follows from theirs. Nothing is downloaded. Give the
+    machine nothing else to do.
+
+        shoestring bench kernels --model tiny-masked --examples 4,8 --tokens 12 --reference-blocks 0
+    """
+    lists = {"models": options.chosen(model, "--model"), "formulas": options.chosen(formula, "--formula")}
+    counts = [int(part) if part.isdigit() else 0 for part in options.chosen(examples, "--examples")]
+    if 0 in counts:
+        raise typer.BadParameter(f"--examples: {examples!r} is not of the form 16,32, of numbers from 1 on")
+    _check_place(out)
+    from shoestring.cli import screen
+
+    with screen.waiting("loading torch and transformers"):
+        from shoestring.bench.gram import bench_kernels
+        from shoestring.bench.gram_settings import GramSettings
+        from shoestring.cli.gram_tables import print_gram_report
+        from shoestring.files import write_json
+    settings = GramSettings.model_validate(
+        {
+            **lists,
+            "examples": counts,
+            "tokens": tokens,
+            "batch_size": batch_size,
+            "memory": memory,
+            "reference_rows": reference_rows,
+            "reference_columns": reference_columns,
+            "reference_blocks": reference_blocks,
+            "rounds": rounds,
+            "threads": _threads(threads),
+            "device": device,
+        }
+    )
+    with screen.progress() as progress:
+        report = bench_kernels(settings, kernels_command_of(settings), progress)
+    if out is not None:
+        write_json(out, report.model_dump(mode="json"))
+    print_gram_report(report, format_)
+
+
+def kernels_command_of(settings: GramSettings) -> str:
+    """Return the command that measures the same kernels again, every option said."""
     said: dict[str, object] = {
         "model": ",".join(settings.models),
-        "dtype": ",".join(settings.dtypes),
-        "optimizer": ",".join(settings.optimizers),
-        "directions": ",".join(settings.directions),
-        "engine": ",".join(settings.engines),
-        "closure": ",".join(settings.closures),
-        "batch-size": work.batch_size,
-        "tokens": work.tokens,
-        "candidates": work.candidates,
+        "formula": ",".join(settings.formulas),
+        "examples": ",".join(map(str, settings.examples)),
+        "tokens": settings.tokens,
+        "batch-size": settings.batch_size,
+        "memory": settings.memory,
+        "reference-rows": settings.reference_rows,
+        "reference-columns": settings.reference_columns,
+        "reference-blocks": settings.reference_blocks,
         "rounds": settings.rounds,
         "threads": settings.threads,
         "device": settings.device,
-        "noise-elements": settings.noise_elements,
     }
     words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["shoestring", "bench", "zeroth", *words])
+    return shlex.join(["shoestring", "bench", "kernels", *words])
+
+
+def _threads(threads: int | None) -> int:
+    """Return how many processor threads to use: as asked, or torch's own number."""
+    import torch
+
+    from shoestring.runs.launch import cores
+
+    if threads is not None and threads > cores():
+        raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")
+    return threads or min(torch.get_num_threads(), cores())
 
 
 def _check_place(out: Path | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import typer
 
@@ -16,7 +17,11 @@ _NONE = Cell("–", (None,))  # noqa: RUF001 - the dash that stands for a missin
 
 def print_report(report: Report, format_: str) -> None:
     """Print what was measured: a table of steps, one of noise kernels, and what they rest on."""
-    tables = (steps_table(report), kernels_table(report))
+    print_tables((steps_table(report), kernels_table(report)), format_)
+
+
+def print_tables(tables: Iterable[TableData], format_: str) -> None:
+    """Print tables, with a blank line between them."""
     for place, table in enumerate(tables):
         if place:
             typer.echo()
@@ -62,7 +67,12 @@ def kernels_table(report: Report) -> TableData:
         Column("/ copy", "right", ("of_copy",)),
     ]
     rows = tuple(tuple(_kernel_cells(row)) for row in report.kernels)
-    return TableData((*left, *right), rows, "noise kernels; goals in parentheses", tuple(_machine(report)))
+    return TableData(
+        (*left, *right),
+        rows,
+        "noise kernels; goals in parentheses",
+        tuple(machine(report.environment, report.settings.threads, report.seconds, report.command)),
+    )
 
 
 def _step_cells(row: StepRow, *, cuda: bool) -> Iterator[Cell]:
@@ -106,16 +116,15 @@ def _step_notes(report: Report) -> Iterator[str]:
     yield from (f"{text} [{'; '.join(which)}]" for text, which in said.items())
 
 
-def _machine(report: Report) -> Iterator[str]:
-    found = report.environment
+def machine(found: Mapping[str, Any], count: int, seconds: float, command: str) -> Iterator[str]:
+    """Yield what a benchmark rests on: device and threads, versions, and the command."""
     packages: dict[str, str] = found["packages"]
     others = {"shoestring": found["shoestring"], "python": found["python"], "torch": packages["torch"]}
-    others |= {"transformers": packages["transformers"], "numba": found["numba"], "triton": found["triton"]}
-    count = report.settings.threads
+    others |= {"transformers": packages["transformers"], "numba": found.get("numba"), "triton": found.get("triton")}
     threads = "1 thread" if count == 1 else f"{count} threads"
-    yield f"{found['device']}, {threads}; {found['platform']}; measured in {report.seconds:,.0f} s"
+    yield f"{found['device']}, {threads}; {found['platform']}; measured in {seconds:,.0f} s"
     yield ", ".join(f"{name} {version}" for name, version in others.items() if version is not None)
-    yield report.command
+    yield command
 
 
 def _text(name: str | None) -> Cell:
