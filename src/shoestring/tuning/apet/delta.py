@@ -1,0 +1,175 @@
+"""Deltas: what is added to a few chosen weights, kept as positions and values; the weights stay as they are.
+
+A module with chosen weights gets a child, `delta`. A tensor w of it then counts as
+
+    w + scatter(values, index)        values: the trained tensor [k], zero at first
+
+in one of two ways, which are each other's twin: *dense*, where that sum is made and the module computes with it, and
+*sparse* (`ways`), where the module computes with w, and what the values do is added to its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shoestring.errors import ModelError
+from shoestring.tuning.apet.sites import Site
+from shoestring.tuning.apet.ways import Chosen, Way, pays, way_of
+
+NAME = "delta"
+_INDEX = "_index"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where the values of a tied tensor are: with the module that has it first."""
+
+    delta: Delta
+    name: str
+
+
+class Delta(nn.Module):
+    """The chosen weights of one module: for each of its tensors the parameter `<tensor>` and buffer `<tensor>_index`.
+
+    A deep copy of the module has a delta of its own: hooks are methods of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._elsewhere: dict[str, Elsewhere] = {}
+        self._dense: list[str] = []
+        self._sparse: dict[str, Way] = {}
+        self._kept: dict[str, nn.Parameter | None] = {}
+        self._hooks: list[Any] = []
+
+    def hold(self, name: str, base: Tensor, index: Tensor) -> None:
+        """Keep values and positions of a tensor of the module; values are at least of single precision."""
+        dtype = torch.promote_types(base.dtype, torch.float32)
+        self.register_parameter(name, nn.Parameter(torch.zeros(len(index), dtype=dtype, device=base.device)))
+        self.register_buffer(name + _INDEX, index.to(base.device))
+
+    def share(self, name: str, delta: Delta, there: str) -> None:
+        """Take values and positions of a tied tensor from another module's delta."""
+        self._elsewhere[name] = Elsewhere(delta, there)
+
+    def values(self, name: str) -> nn.Parameter:
+        """Return what is added to the chosen weights of a tensor [k]."""
+        other = self._elsewhere.get(name)
+        return self.get_parameter(name) if other is None else other.delta.values(other.name)
+
+    def index(self, name: str) -> Tensor:
+        """Return the positions of the chosen weights in the flattened tensor [k], ascending."""
+        other = self._elsewhere.get(name)
+        return self.get_buffer(name + _INDEX) if other is None else other.delta.index(other.name)
+
+    def held(self) -> Iterator[str]:
+        """Yield the names of tensors whose values are here, not elsewhere."""
+        yield from self._parameters
+
+    def whole(self, name: str, base: Tensor) -> Tensor:
+        """Return a tensor with what is added to its chosen weights, in the dtype of `base`."""
+        values = self.values(name)
+        flat = base.detach().reshape(-1).to(values.dtype)
+        return flat.index_add(0, self.index(name), values).view(base.shape).to(base.dtype)
+
+    def hook(self, module: nn.Module, places: Mapping[str, Tensor], dense: bool | None) -> None:
+        """Take part in the module's forward passes from now on.
+
+        Args:
+            module: the module that this is the delta of.
+            places: positions of all its tensors that have chosen weights, those elsewhere included.
+            dense: the way to take; None: whichever costs less.
+        """
+        for name, index in places.items():
+            way = way_of(module, name)
+            if way is None or dense or (dense is None and not pays(module, module.get_parameter(name), index)):
+                self._dense.append(name)
+            else:
+                self._sparse[name] = way
+        if self._dense:
+            self._hooks.append(module.register_forward_pre_hook(self._put))
+            self._hooks.append(module.register_forward_hook(self._take_back, always_call=True))
+        if self._sparse:
+            self._hooks.append(module.register_forward_hook(self._add, with_kwargs=True))
+
+    def unhook(self) -> None:
+        """Take no part any more."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _put(self, module: nn.Module, _: Any) -> None:
+        for name in self._dense:
+            base = module.get_parameter(name)
+            self._kept[name] = base
+            module._parameters[name] = self.whole(name, base)  # pyright: ignore[reportArgumentType] - for a while
+
+    def _take_back(self, module: nn.Module, *_: Any) -> None:
+        module._parameters.update(self._kept)
+        self._kept.clear()
+
+    def _add(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Tensor:
+        x = args[0] if args else next(iter(kwargs.values()))
+        for name, way in self._sparse.items():
+            width = module.get_parameter(name).shape[1]
+            out = way(module, x, out, Chosen(self.index(name), self.values(name), width))
+        return out
+
+
+def attach(sites: Sequence[Site], chosen: Mapping[str, Tensor], *, dense: bool | None = None) -> None:
+    """Make values for the chosen positions of some tensors, zero at first, and freeze the tensors themselves.
+
+    Args:
+        sites: the tensors.
+        chosen: positions, ascending, by name of the tensor.
+        dense: the way that all take where there are two; by default the cheaper one for each.
+
+    Raises:
+        ModelError: if a module has a delta already.
+    """
+    fresh: dict[int, tuple[nn.Module, Delta, dict[str, Tensor]]] = {}
+    for site in sites:
+        index = chosen.get(site.name)
+        if index is None:
+            continue
+        for place, (module, name) in enumerate(site.owners):
+            if id(module) not in fresh:
+                if hasattr(module, NAME):
+                    what = f"{site.name}: its module has a {NAME!r} already"
+                    raise ModelError(f"{what}; merge what was tuned before, or load the model anew")
+                fresh[id(module)] = module, Delta(), {}
+            _, delta, places = fresh[id(module)]
+            places[name] = index
+            if place == 0:
+                delta.hold(name, site.param, index)
+            else:
+                first, there = site.owners[0]
+                delta.share(name, fresh[id(first)][1], there)
+    for module, delta, places in fresh.values():
+        for name in places:
+            module.get_parameter(name).requires_grad_(False)
+        module.add_module(NAME, delta)
+        delta.hook(module, places, dense)
+
+
+def deltas(model: nn.Module) -> list[tuple[str, nn.Module, Delta]]:
+    """Return the name of every module that has a delta, the module and the delta."""
+    found = [(name, module, module._modules.get(NAME)) for name, module in model.named_modules()]
+    return [(name, module, delta) for name, module, delta in found if isinstance(delta, Delta)]
+
+
+@torch.no_grad()
+def fold(model: nn.Module) -> None:
+    """Add what was trained to the weights, and leave plain modules behind."""
+    found = deltas(model)
+    for _, module, delta in found:
+        for name in delta.held():
+            base = module.get_parameter(name)
+            base.data.copy_(delta.whole(name, base))
+    for _, module, delta in found:
+        delta.unhook()
+        delattr(module, NAME)

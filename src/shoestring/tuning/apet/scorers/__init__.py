@@ -1,0 +1,1 @@
+"""The scorers of weights, one file each."""
