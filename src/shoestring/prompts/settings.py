@@ -30,7 +30,9 @@ class PromptSettings(Settings):
     label_words: dict[str, str] = Field(default_factory=dict)
     """Label words by label name, where they differ from the template's and the task's own."""
     max_tokens: PositiveInt | None = None
-    """Longest whole input. Without it, the task's `limits.max_tokens`; never more than the model can read."""
+    """Longest whole input. Without it, the template's own limit or the task's `limits.max_tokens`; never more than the
+    model can read. Of text forms of causal models it is the limit on the prompt with its answer, and what an answer may
+    have that is to be written is kept free (not where `text.strip` is off, as in PET scaling)."""
     truncate: Truncate | None = None
     """What happens to a longer input. `tail`, as published: its end is cut off, which is an error where the mask or,
     for causal models, the end of the template would go. `head`: its beginning is cut off, and with it demonstrations

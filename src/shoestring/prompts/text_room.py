@@ -22,7 +22,7 @@ class TextRoom:
         limit: most tokens; of a causal model with the answer.
         asked: most tokens by the settings and the task; the model may read fewer.
         truncate: `head`, `tail` or `error`.
-        generated: tokens kept free for an answer that is to be written.
+        generated: tokens of an answer that is to be written.
     """
 
     task: str
@@ -62,12 +62,17 @@ class TextRoom:
         return f"task {self.task}, example {uid}"
 
     def _cause(self) -> str:
-        cause = "max_tokens" if self.limit + self.generated == self.asked else "what the model can read"
-        return f"{cause} less {self.generated} for the answer" if self.generated else cause
+        cause = "max_tokens" if self._by_settings else "what the model can read"
+        return (
+            cause if self.limit == self.asked or not self.generated else f"{cause} less {self.generated} for the answer"
+        )
 
     def _remedy(self) -> str:
-        asked = self.limit + self.generated == self.asked
-        return "raise prompt.max_tokens" if asked else "choose a model that reads more"
+        return "raise prompt.max_tokens" if self._by_settings else "choose a model that reads more"
+
+    @property
+    def _by_settings(self) -> bool:
+        return self.limit in (self.asked, self.asked - self.generated)
 
 
 def find_text_room(task: Task, template: Template, kind: Kind, settings: PromptSettings, own: int | None) -> TextRoom:
@@ -96,13 +101,15 @@ def find_text_room(task: Task, template: Template, kind: Kind, settings: PromptS
             "use head or error"
         )
     asked = settings.max_tokens or template.max_tokens or task.limits.max_tokens
-    limit = asked if own is None else min(asked, own)
-    generated = 0
-    if task.kind == "generation" and kind == "causal":
-        generated = (task.generation or Generation()).max_new_tokens
-        if generated >= limit:
-            raise PromptTooLongError(
-                f"task {task.name}: generation.max_new_tokens is {generated}, the limit on prompt and answer {limit}, "
-                "which leaves no room for a prompt; lower the one or raise prompt.max_tokens"
-            )
-    return TextRoom(task.name, limit - generated, asked, truncate, generated)
+    writes = task.kind == "generation" and kind == "causal"
+    new = (task.generation or Generation()).max_new_tokens if writes else 0
+    # As published: MeZO's limit is one on prompt and written answer, that of PET scaling on the prompt alone.
+    generated = new if template.text is None or template.text.strip else 0
+    limit = asked - generated if own is None else min(asked - generated, own - new)
+    if limit < 1:
+        raise PromptTooLongError(
+            f"task {task.name}: generation.max_new_tokens is {new}, the limit on prompt and answer "
+            f"{asked if own is None else min(asked, own)}, which leaves no room for a prompt; lower the one or raise "
+            "prompt.max_tokens"
+        )
+    return TextRoom(task.name, limit, asked, truncate, new)

@@ -106,8 +106,7 @@ class Sequences:
         for text in self.targets(written):
             if len(ids[text]) <= special:
                 raise self._no_token(text, asked)
-            ended = ids[text][-1] == self.tokens.end
-            targets.append(ids[text] if ended else (*ids[text], self.tokens.end))
+            targets.append(ids[text] if self.tokens.closing else (*ids[text], self.tokens.end))
         self._distinct(targets, written, asked)
         return Made(
             Split(source, tuple(targets), ()), cut, bare=self._bare(len(source), len(ids[written.prompt]), asked)
@@ -127,9 +126,11 @@ class Sequences:
             shared = common((prompt, ids[text]))
             joined = joined or shared < len(prompt)
             count = len(ids[text]) - (len(prompt) if self.form.strip else shared)
+            # White space in front of everything is not read, and so not scored either.
+            count = min(count, len(row) - len(self._end) - len(self.tokens.opening))
             if count < 1:
                 raise self._no_token(answer, asked)
-            counts.append(min(count + len(self._end), len(row) - len(self.tokens.opening)))
+            counts.append(count + len(self._end))
         return counts, joined
 
     def _cut(self, whole: Sequence[Ids], counts: Sequence[int], asked: Asked) -> list[Ids]:
