@@ -28,6 +28,7 @@ DTypes = Annotated[str, typer.Option(metavar="NAME,...", help=f"Precisions: {', 
 Optimizers = Annotated[str, typer.Option(metavar="NAME,...", help="Zeroth-order optimizers.")]
 Families = Annotated[str, typer.Option(metavar="NAME,...", help="Families of directions.")]
 Engines = Annotated[str | None, typer.Option(metavar="NAME,...", help="Engines; unless given, every one there is.")]
+Tunings = Annotated[str, typer.Option(metavar="NAME,...", help="Tunings, with their defaults.")]
 Closures = Annotated[str, typer.Option(metavar="NAME,...", help=f"How the loss is given: {', '.join(CLOSURES)}.")]
 Examples = Annotated[int, typer.Option(min=1, help="Examples.")]
 Tokens = Annotated[int, typer.Option(min=4, help="Tokens of a prompt.")]
@@ -192,6 +193,73 @@ def _threads(threads: int | None) -> int:
     if threads is not None and threads > cores():
         raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")
     return threads or min(torch.get_num_threads(), cores())
+
+
+@bench.command("tuning")
+def tuning(  # noqa: PLR0913 - typer reads the options from here
+    model: Models = "opt-125m,roberta-base",
+    dtype: DTypes = "float32",
+    tuning: Tunings = "apet,lora,full",
+    batch_size: Examples = 16,
+    tokens: Tokens = 40,
+    candidates: Candidates = 2,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    format_: Format = "text",
+    out: Out = None,
+) -> None:
+    """Measure training steps of tunings, with AdamW, against the forward and backward pass alone.
+
+    Nothing is downloaded. Give the machine nothing else to do.
+
+        shoestring bench tuning --model roberta-base --tuning apet --out bench.json
+    """
+    lists = {"models": options.chosen(model, "--model"), "tunings": options.chosen(tuning, "--tuning")}
+    lists |= {"dtypes": options.chosen(dtype, "--dtype", DTYPES)}
+    _check_place(out)
+    from shoestring.cli import screen
+
+    with screen.waiting("loading torch and transformers"):
+        from shoestring.bench.settings import Workload
+        from shoestring.bench.tuning import TuningBenchSettings, bench_tuning
+        from shoestring.cli.bench_tuning_table import print_tuning_report
+        from shoestring.files import write_json
+    count = _threads(threads)
+    work = Workload(batch_size=batch_size, tokens=tokens, candidates=candidates)
+    settings = TuningBenchSettings.model_validate(
+        {**lists, "workload": work, "rounds": rounds, "threads": count, "device": device}
+    )
+    said = {"model": model, "dtype": dtype, "tuning": tuning, "batch-size": batch_size, "tokens": tokens}
+    said |= {"candidates": candidates, "rounds": rounds, "threads": count, "device": device}
+    words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
+    with screen.progress() as progress:
+        report = bench_tuning(settings, shlex.join(["shoestring", "bench", "tuning", *words]), progress)
+    if out is not None:
+        write_json(out, report.model_dump(mode="json"))
+    print_tuning_report(report, format_)
+
+
+def command_of(settings: BenchSettings) -> str:
+    """Return the command that measures the same again, every option said."""
+    work = settings.workload
+    said: dict[str, object] = {
+        "model": ",".join(settings.models),
+        "dtype": ",".join(settings.dtypes),
+        "optimizer": ",".join(settings.optimizers),
+        "directions": ",".join(settings.directions),
+        "engine": ",".join(settings.engines),
+        "closure": ",".join(settings.closures),
+        "batch-size": work.batch_size,
+        "tokens": work.tokens,
+        "candidates": work.candidates,
+        "rounds": settings.rounds,
+        "threads": settings.threads,
+        "device": settings.device,
+        "noise-elements": settings.noise_elements,
+    }
+    words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["shoestring", "bench", "zeroth", *words])
 
 
 def _check_place(out: Path | None) -> None:

@@ -15,9 +15,9 @@ from reference import apet_twin
 from shoestring.errors import ConfigError, ModelError, UnknownNameError
 from shoestring.training.objective import OBJECTIVES
 from shoestring.tuning.apet.choose import Chooser
+from shoestring.tuning.apet.elementwise import Elementwise
 from shoestring.tuning.apet.scorers.magnitude import Magnitude
 from shoestring.tuning.apet.scorers.random import Random
-from shoestring.tuning.apet.scoring import Elementwise
 from shoestring.tuning.apet.sites import sites_of
 from shoestring.tuning.catalog.apet import APET
 from shoestring.tuning.catalog.lora import LoRA

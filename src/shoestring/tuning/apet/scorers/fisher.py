@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import PositiveInt
 
 from shoestring.config import Settings
-from shoestring.tuning.apet.scoring import SCORERS, Elementwise
+from shoestring.tuning.apet.scoring import SCORERS
 
 if TYPE_CHECKING:
+    from shoestring.tuning.apet.elementwise import Elementwise
     from shoestring.tuning.apet.sites import Site
     from shoestring.tuning.look import Look
 
@@ -35,6 +36,7 @@ class Fisher(Settings):
         """Make one backward pass an example."""
         import torch
 
+        from shoestring.tuning.apet.elementwise import Elementwise
         from shoestring.tuning.apet.gradients import draw, gradients, needed
 
         look = needed(look, self.kind)

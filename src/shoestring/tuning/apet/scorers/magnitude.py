@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from shoestring.config import Settings
-from shoestring.tuning.apet.scoring import SCORERS, Elementwise
+from shoestring.tuning.apet.scoring import SCORERS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from shoestring.tuning.apet.elementwise import Magnitudes
     from shoestring.tuning.apet.sites import Site
     from shoestring.tuning.look import Look
 
@@ -26,16 +25,8 @@ class Magnitude(Settings):
     largest: bool = True
     """Take the largest; false takes the smallest."""
 
-    def scores(self, sites: Sequence[Site], seed: int, look: Look | None) -> Elementwise:
+    def scores(self, sites: Sequence[Site], seed: int, look: Look | None) -> Magnitudes:
         """Return magnitudes, made when they are asked for."""
-        return _Magnitudes(1.0 if self.largest else -1.0)
+        from shoestring.tuning.apet.elementwise import Magnitudes
 
-
-class _Magnitudes(Elementwise):
-    def __init__(self, sign: float) -> None:
-        super().__init__({})
-        self._sign = sign
-
-    def elements(self, site: Site) -> Tensor:
-        """Return the magnitude of every weight."""
-        return self._sign * site.param.detach().float().abs().view(-1)
+        return Magnitudes(1.0 if self.largest else -1.0)

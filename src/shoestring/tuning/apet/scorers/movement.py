@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from shoestring.config import Settings
-from shoestring.tuning.apet.scoring import SCORERS, Elementwise
+from shoestring.tuning.apet.scoring import SCORERS
 
 if TYPE_CHECKING:
+    from shoestring.tuning.apet.elementwise import Elementwise
     from shoestring.tuning.apet.sites import Site
     from shoestring.tuning.look import Look
 
@@ -38,6 +39,7 @@ class Movement(Settings):
         """Train, measure and undo."""
         import torch
 
+        from shoestring.tuning.apet.elementwise import Elementwise
         from shoestring.tuning.apet.gradients import draw, gradients, needed
 
         look = needed(look, self.kind)
