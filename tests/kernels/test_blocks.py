@@ -208,7 +208,7 @@ def footprints(sizes: list[int], *, shared: bool = False) -> Routes:
     return Routes(params, (), frozenset(params), (), (), prints, 1, a_pass=1e4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=8), st.integers(1, 70), st.integers(1, 70), st.booleans())
 def test_a_plan_holds_no_more_than_memory_and_leaves_nothing_out(
     sizes: list[int], rows: int, columns: int, symmetric: bool

@@ -156,8 +156,9 @@ def capture(
         KernelError: if the outputs have no gradient at all.
     """
     with torch.enable_grad(), evaluating(outputs.model):
+        batch = outputs.batch(items)  # outside: whatever that asks the model is not the outputs
         with watching(outputs.model, uses) as watch:
-            values = outputs.values(items)
+            values = outputs.of_batch(batch, items)
         names = [name for use in uses for name in use.params.values()]
         if not values.requires_grad and (watch.calls or then is not None):
             raise KernelError("the scores have no gradient: they are detached, or made by operations without one")

@@ -76,13 +76,15 @@ class Meter:
         before, self._done = int(self._done), self._done + passes
         self.bar.advance(int(self._done) - before)
 
-    def multiplied(self, terms: Sequence[Terms], rows: int, columns: int) -> None:
-        """Report the products of some rows and columns."""
+    def multiplied(self, terms: Sequence[Terms], rows: int, columns: int | None = None) -> None:
+        """Report the products of some rows and columns, or of rows with themselves."""
         self.did(products_cost(terms, rows, columns) / self.a_pass)
 
 
-def products_cost(terms: Sequence[Terms], rows: int, columns: int) -> float:
-    """Return the operations of products of some rows and columns."""
+def products_cost(terms: Sequence[Terms], rows: int, columns: int | None = None) -> float:
+    """Return the operations of products of some rows and columns, or of rows with themselves."""
+    if columns is None:
+        return sum(t.writing(rows) + t.written(rows, rows) for t in terms)
     return sum(t.writing(rows + columns) + t.written(rows, columns) for t in terms)
 
 
@@ -92,9 +94,9 @@ def work_in(work: Work, number: int, done: int = 0) -> float:
     total = 0.0
     for names in work.plan.groups[done:]:
         terms = [work.routes.footprints[name].terms for name in names]
-        total += (
-            last - first + (products_cost(terms, last - first, 0) / work.routes.a_pass if _meets_itself(work) else 0)
-        )
+        total += last - first
+        if _meets_itself(work):
+            total += products_cost(terms, last - first) / work.routes.a_pass
         for begin, end in _tiles(work, last):
             total += end - begin + products_cost(terms, last - first, end - begin) / work.routes.a_pass
     return total
@@ -120,7 +122,7 @@ def compute_block(work: Work, number: int, block: Block, done: int, meter: Meter
             block["row_outputs"][:] = rows.values
         if _meets_itself(work):
             _add(work, rows, None, block, 0, _Squares(rows=True, columns=True), how)
-            meter.multiplied(terms, last - first, 0)
+            meter.multiplied(terms, last - first)
         fresh = True
         for begin, end in _tiles(work, last):
             source = work.rows if work.columns is None else work.columns
@@ -131,6 +133,8 @@ def compute_block(work: Work, number: int, block: Block, done: int, meter: Meter
             _add(work, rows, columns, block, begin - first if _meets_itself(work) else begin, squares, how)
             meter.multiplied(terms, last - first, end - begin)
             fresh = False
+            del columns  # or it would be held beside the next
+        del rows
         yield group + 1
 
 

@@ -13,6 +13,10 @@ from shoestring.errors import KernelError, NonFiniteScoreError
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import Passes, PromptedModel
 
+_DIFFERENT = (
+    "examples have different numbers of candidates, so their gradients are of different outputs; kernels need the same "
+    "number for all"
+)
 Items = Sequence[Any]
 """Examples in the form that `Outputs.collate` takes, such as encoded prompts."""
 
@@ -23,7 +27,7 @@ class Outputs:
 
     Attributes:
         model: the model; it is put in eval mode while it is used.
-        scores: from a batch on the model's device to scores [N, C], with gradients.
+        scores: from a batch on the model's device to scores [N, C], with gradients; it calls the model itself.
         collate: from examples to a batch, on the CPU.
         difference: whether f = f_1 - f_0, one output, [N, 1].
         label: what the scores are of, such as task and scorer; part of what a stored kernel depends on.
@@ -45,13 +49,17 @@ class Outputs:
         return {name: value.to(device) for name, value in self.collate(items).items()}
 
     def values(self, items: Items) -> Tensor:
-        """Return the outputs of one batch [n, C], with their graph where gradients are on.
+        """Return the outputs of one batch [n, C], with their graph where gradients are on; as `of_batch`."""
+        return self.of_batch(self.batch(items), items)
+
+    def of_batch(self, batch: Batch, items: Items) -> Tensor:
+        """Return the outputs of a batch that has been made of some examples.
 
         Raises:
             KernelError: if a difference is asked for, but the scores are not two.
             NonFiniteScoreError: if an output is not finite.
         """
-        scores = self.scores(self.batch(items))
+        scores = self.scores(batch)
         if self.difference:
             if scores.shape[1] != 2:
                 raise KernelError(
@@ -73,14 +81,36 @@ def outputs_of(prompted: PromptedModel, *, difference: bool | None = None) -> Ou
         difference: whether f = f_1 - f_0; unless said, where the task has two labels.
     """
     two = len(prompted.task.labels) == 2
+
+    def collate(prompts: Items) -> Batch:
+        for prompt in prompts:
+            if prompt.variants or prompt.calibrations:
+                raise KernelError(
+                    f"{prompt.uid} is asked in several ways, or calibrated: its scores are made of those of several "
+                    "inputs, and kernels are of one; use one template, without calibration"
+                )
+        if len({len(prompt.options) for prompt in prompts}) > 1:
+            raise KernelError(_DIFFERENT)
+        return prompted.collate(prompts)
+
     return Outputs(
         model=prompted.model,
         scores=prompted.scores,
-        collate=prompted.collate,
+        collate=collate,
         difference=two if difference is None else difference,
         label=f"{prompted.task.name} {type(prompted.scorer).__name__}",
         passes=prompted.passes,
     )
+
+
+def check_outputs(values: Tensor, count: int) -> None:
+    """Check that a batch has as many outputs as the others.
+
+    Raises:
+        KernelError: if it has not.
+    """
+    if values.shape[1] != count:
+        raise KernelError(_DIFFERENT)
 
 
 def uid(item: object) -> str:

@@ -12,7 +12,7 @@ from shoestring.errors import KernelError
 from shoestring.kernels.capture import Captured, Use, capture, uses_of
 from shoestring.kernels.cost import Terms, terms_of
 from shoestring.kernels.generic import requiring, written_out
-from shoestring.kernels.outputs import Items, Outputs
+from shoestring.kernels.outputs import Items, Outputs, check_outputs
 from shoestring.kernels.parameters import Named, matrix_shape
 from shoestring.kernels.pieces import Flat, Gradients, Piece
 from shoestring.kernels.sketches import Sketcher
@@ -162,6 +162,7 @@ def gradients_of_items(
             found |= {name: (flat,) for name, flat in flats.items()}
         if values is None:
             raise KernelError("no parameter is asked about")
+        check_outputs(values, routes.outputs)
         sketched = {n: sketcher.of(p, n, matrix_shape(routes.params[n])) for n, p in found.items()}
         yield values, sketched
 
