@@ -77,9 +77,10 @@ def _text_problems(task: Task, kind: Kind, settings: PromptSettings, chosen: Cho
 
     yield from _said(lambda: TextTemplate(task, chosen.name, chosen.text))
     yield from _said(lambda: find_text_room(task, chosen.template, kind, settings, None))
-    if settings.demonstrations is not None:
-        found = settings.demonstrations.problems(task, kind)
-        yield from (f"prompt.demonstrations {text}" for text in found)
+    shown = settings.demonstrations
+    if shown is not None:
+        unfit = [] if "text" in shown.forms else [f"of kind {shown.kind!r} are not for templates with a text form"]
+        yield from (f"prompt.demonstrations {text}" for text in (*shown.problems(task, kind), *unfit))
     if settings.calibration == "surface-form" and chosen.text.calibration is None:
         yield (
             f"prompt.calibration=surface-form: template {chosen.name!r} of task {task.name} has no text.calibration; "

@@ -61,9 +61,10 @@ def text_golden_problems(task: Task, golden: Golden, where: str) -> Iterator[str
         if template.text is None:
             yield f"{where}: has a text rendering, but its template has no text form"
             return
-        found = _rendered(task, name, template, golden, where)
+        example = golden_example(task, golden, where.rpartition(", ")[2])
+        found = _rendered(task, name, template, golden, example)
     except ShoestringError as error:
-        yield f"{where}: {error}"
+        yield str(error) if "example" in str(error) else f"{where}: {error}"
         return
     wanted = {"prompt": golden.text, "answers": golden.answers or None, "calibration prompt": golden.calibration}
     for what, text in wanted.items():
@@ -75,14 +76,14 @@ def _is(what: str) -> str:
     return "are" if what.endswith("s") else "is"
 
 
-def _rendered(task: Task, name: str, template: Template, golden: Golden, where: str) -> dict[str, object]:
+def _rendered(task: Task, name: str, template: Template, golden: Golden, example: Example) -> dict[str, object]:
     if template.text is None:
         return {}
     words = label_words(task, template).words if task.labels else ()
     calibrated = golden.calibration is not None and task.kind != "generation"
     settings = PromptSettings(calibration="surface-form" if calibrated else None)
     writer = Writer(TextTemplate(task, name, template.text), Answers(task, words), settings, Pool())
-    way = writer.ways(golden_example(task, golden, where))[0]
+    way = writer.ways(example)[0]
     asked = way.question.asked
     return {
         "prompt": asked,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError, meta
 
 from shoestring import errors
 from shoestring.errors import DataError, suggest
+from shoestring.tasks.jinja import environment
 
 if TYPE_CHECKING:
     from shoestring.data.example import Example
@@ -105,7 +104,7 @@ class TextTemplate:
     def _compiled(self, part: str) -> Template:
         source = getattr(self.form, part)
         try:
-            template = _environment().from_string(source)
+            template = environment().from_string(source)
         except TemplateSyntaxError as error:
             shown = source.splitlines()[error.lineno - 1 : error.lineno]
             line = f"\n    {shown[0]}" if shown else ""
@@ -114,23 +113,14 @@ class TextTemplate:
             ) from None
         known = [*self.task.sentences, *([CANDIDATE] if _PARTS[part] else [])]
         for name in sorted(self._names(part)):
-            if name not in known and name not in _environment().globals:
+            if name not in known and name not in environment().globals:
                 what = "is the answer, which does not stand here" if name == CANDIDATE else "is no text of the task"
                 raise errors.TemplateError(f"{self._where(part)}: {name!r} {what}{suggest(name, known)}")
         return template
 
     def _names(self, part: str) -> set[str]:
         """Return every name that a part looks up from outside."""
-        return meta.find_undeclared_variables(_environment().parse(getattr(self.form, part)))
+        return meta.find_undeclared_variables(environment().parse(getattr(self.form, part)))
 
     def _where(self, part: str) -> str:
         return f"task {self.task.name}, template {self.name!r} (text.{part})"
-
-
-@cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Return Jinja without escapes for HTML, without files, and without what draws at random."""
-    made: Any = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    del made.filters["random"]
-    made.globals = {"range": made.globals["range"], "dict": made.globals["dict"]}
-    return made
