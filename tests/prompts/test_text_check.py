@@ -102,8 +102,8 @@ def test_a_template_that_asks_for_more_than_any_text_needs_a_golden_rendering_to
     assert check_task(a_task(fussy), toy_bpe, "causal") == []
     golden = {"sentences": ["a book"], "text": "a book It was"}
     found = check_task(a_task(fussy, golden=[golden]), toy_bpe, "causal")
-    assert all("the template fails: 'dict object' has no attribute 'a book'" in text for text in found)
-    assert len(found) == 2
+    assert "the template fails: 'dict object' has no attribute 'a book'" in found[0]
+    assert len(found) == 1
 
 
 def test_an_end_of_text_that_the_tokenizer_lacks_is_named_with_the_template(toy_wordpiece):

@@ -14,6 +14,7 @@ from shoestring.data.example import Example
 from shoestring.data.settings import DataSettings
 from shoestring.errors import DataError, UnknownNameError
 from shoestring.models.settings import ModelKind
+from shoestring.prompts.choose import likely_kind
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.spec import Task
 
@@ -105,7 +106,7 @@ class Preview:
 
         found = cls._with_tokenizer(settings, settings.model.name) if settings.model.name is not None else None
         if found is None:
-            found = cls(settings, settings.model.kind or _likely_kind(settings.task, settings.prompt))
+            found = cls(settings, settings.model.kind or likely_kind(settings.task, settings.prompt.template))
         if problems := prompt_problems(settings.task, found.kind, settings.prompt):
             raise ConfigError("prompt", [Problem("", text) for text in problems])
         return found
@@ -120,13 +121,9 @@ class Preview:
             place = MaskedModel(name=name, revision=settings.model.revision)
             tokenizer = load_tokenizer(place, alone=True)
             longest, decodes = reads(place)
-        kind = settings.model.kind
-        if kind is None and decodes:
-            kind = "seq2seq"
-        elif kind is None:
-            likely = _likely_kind(settings.task, settings.prompt)
-            kind = "causal" if tokenizer.mask_token_id is None else likely
-        return cls(settings, kind, tokenizer, longest)
+        masks = tokenizer.mask_token_id is not None
+        likely = "seq2seq" if decodes else likely_kind(settings.task, settings.prompt.template, masks=masks)
+        return cls(settings, settings.model.kind or likely, tokenizer, longest)
 
     @cached_property
     def splits(self) -> Splits | None:
@@ -219,14 +216,3 @@ class Preview:
             console.print()
             for line in shown:
                 console.print(line)
-
-
-def _likely_kind(task: Task, prompt: PromptSettings) -> ModelKind:
-    """Return the kind of model to show prompts for: masked, where the template has such a form."""
-    text = prompt.template
-    if text is not None and ("{{" in text or "{%" in text):
-        return "causal"
-    if text is not None and "*" in text:
-        return "masked" if "*mask*" in text else "causal"
-    templates = [task.template(text)] if text is not None else task.templates.values()
-    return "masked" if any(template.masked is not None for template in templates) else "causal"

@@ -15,7 +15,7 @@ from shoestring.cli.group import Commands
 if TYPE_CHECKING:
     from shoestring.tasks.spec import Task
 
-KINDS = ("masked", "causal")
+KINDS = ("masked", "causal", "seq2seq")
 
 tasks = typer.Typer(cls=Commands, help="List, show and check tasks.", no_args_is_help=True)
 
@@ -92,13 +92,19 @@ def check(
     from shoestring.cli import screen
     from shoestring.errors import ShoestringError
     from shoestring.prompts.check import check_task, limit_notes
+    from shoestring.prompts.choose import likely_kind
     from shoestring.tasks.load import load_task
 
-    tokenizer, found_kind = _tokenizer(model, kind) if model is not None else (None, None)
+    tokenizer, decodes = _tokenizer(model) if model is not None else (None, False)
     console, wrong = screen.out(), 0
+    found_kind: Any = None
     for name in names:
         try:
             task = load_task(name)
+            if tokenizer is not None:
+                found_kind = kind or (
+                    "seq2seq" if decodes else likely_kind(task, masks=tokenizer.mask_token_id is not None)
+                )
             problems = check_task(task, tokenizer, found_kind)
             for note in limit_notes(task, tokenizer, found_kind) if tokenizer is not None else ():
                 screen.err().print(f"note: {note}", style="yellow")
@@ -143,18 +149,20 @@ def import_(
         screen.out().print(f"{out}: look at it with shoestring tasks show {out}", style="green")
 
 
-def _tokenizer(model: str, kind: str | None) -> tuple[Any, Any]:
+def _tokenizer(model: str) -> tuple[Any, bool]:
+    """Return a tokenizer, and whether its model has a decoder of its own for answers."""
     from shoestring.cli import screen
 
     with screen.waiting("loading the tokenizer"):
-        from shoestring.models.loading import load_longest_input, load_tokenizer
+        from shoestring.models.loading import load_tokenizer, reads
         from shoestring.models.settings import MaskedModel
 
         place = MaskedModel(name=model)  # Any kind: it has no say in the tokenizer.
-        tokenizer, longest = load_tokenizer(place), load_longest_input(place)
+        tokenizer = load_tokenizer(place, alone=True)
+        longest, decodes = reads(place)
     if longest is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    return tokenizer, kind or ("causal" if tokenizer.mask_token_id is None else "masked")
+    return tokenizer, decodes
 
 
 def _row(task: Task) -> dict[str, Any]:

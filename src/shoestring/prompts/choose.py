@@ -61,6 +61,25 @@ def forms_of(task: Task, kind: Kind) -> tuple[FormName, ...]:
     return tuple(form for form in _FORMS[kind] if form != "text" or task.kind != "regression")
 
 
+def likely_kind(task: Task, template: str | None = None, *, masks: bool = True) -> Kind:
+    """Return the kind of model that a task's templates are most likely meant for: masked, where one has such a form.
+
+    Args:
+        task: the task.
+        template: name or text of the template, where one is chosen.
+        masks: whether the model's tokenizer has a mask.
+
+    Raises:
+        UnknownNameError: if the task has no template of that name.
+    """
+    if not masks:
+        return "causal"
+    if template is not None and _written_out(template):
+        return "masked" if "*mask*" in template else "causal"
+    templates = [task.template(template)] if template is not None else task.templates.values()
+    return "masked" if any(one.masked is not None for one in templates) else "causal"
+
+
 def choose(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[FormName, ...] | None = None) -> Chosen:
     """Return the template that the settings name or give; else the first of the task that has a form for the model.
 
