@@ -25,9 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 WITHOUT_BIASES = {"llama", "qwen3", "mistral", "gemma", "gemma2", "t5"}
 MASKED = ("roberta", "bert")
 CAUSAL = ("opt", "llama", "qwen3", "mistral", "gemma", "gpt2")
-ARCHITECTURES = (*MASKED, *CAUSAL, "t5")
+ARCHITECTURES = (*MASKED, *CAUSAL, "t5", "bart")
 IDS = torch.tensor([[0, 8, 9, 10, 11, 12, 2], [0, 20, 21, 22, 2, 1, 1], [0, 30, 31, 32, 33, 2, 1]])
-GEMMA = tiny.SIZES | {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2}
 
 
 def tuning(name: str, **changes: Any) -> Any:
@@ -42,31 +41,12 @@ def possible(name: str, architecture: str) -> bool:
 
 def kind_of(architecture: str) -> str:
     """Return the family that an architecture's language model is of."""
-    return "masked" if architecture in tiny.MASKED else "seq2seq" if architecture == "t5" else "causal"
+    return "masked" if architecture in tiny.MASKED else "seq2seq" if architecture in tiny.SEQ2SEQ else "causal"
 
 
 def model_of(architecture: str, kind: str | None = None, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
     """Return a tiny random language model, or one with a classification head."""
-    if architecture == "t5":
-        return _t5(seed).to(dtype)
-    tiny.ARCHITECTURES.setdefault("gemma", GEMMA)
     return tiny.build_model(architecture, kind or kind_of(architecture), seed).to(dtype)
-
-
-def _t5(seed: int) -> Any:
-    import transformers
-
-    sizes = {"vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
-    settings: dict[str, Any] = {"decoder_start_token_id": 0, "tie_word_embeddings": True, "initializer_factor": 4.0}
-    config = transformers.T5Config(**sizes, **settings)
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.random.manual_seed(seed)
-        model = transformers.T5ForConditionalGeneration(config).eval()
-        with torch.no_grad():
-            for param in model.parameters():
-                if param.ndim == 1:  # as in tiny.build_model
-                    param.add_(0.1 * torch.randn_like(param))
-    return model
 
 
 def batch(model: Any) -> dict[str, Tensor]:
@@ -103,3 +83,15 @@ def disturb(model: torch.nn.Module, std: float = 0.3) -> None:
     """Give everything that is trained other values."""
     for number, param in enumerate(param for param in model.parameters() if param.requires_grad):
         torch.nn.init.normal_(param, std=std, generator=torch.Generator().manual_seed(number))
+
+
+def checkpointed(model: Any) -> Any:
+    """Put a model into training with gradient checkpointing, but without dropout."""
+    model.train()
+    for module in model.modules():
+        for name in ("p", "dropout", "attention_dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    with quiet():
+        model.activation_checkpointing_enable()
+    return model

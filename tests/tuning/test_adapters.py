@@ -67,9 +67,9 @@ def test_ia3_multiplies_keys_values_and_the_inside_of_feed_forward_networks(arch
     model = model_of(architecture)
     names = [name.split(".ia3_l")[0] for name in trained(IA3().apply(model, 0))]
     layers = 1 if architecture == "albert" else 2
-    attentions = 3 * layers if architecture == "t5" else layers
+    attentions = 3 * layers if architecture in tiny.SEQ2SEQ else layers
     networks = [name for name in names if model.get_submodule(name).is_feedforward]
-    assert len(networks) == (2 * layers if architecture == "t5" else layers)
+    assert len(networks) == (2 * layers if architecture in tiny.SEQ2SEQ else layers)
     assert not any("attention.output" in name or "q_proj" in name for name in names)
     together = architecture in ("gpt2", "bloom", "modernbert")
     assert len(names) - len(networks) == attentions * (1 if together else 2)

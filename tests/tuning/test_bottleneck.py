@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+import tiny
 from shoestring.errors import ModelError
 from shoestring.tuning.base import count_trained
 from shoestring.tuning.catalog.adapter import Adapter
-from tuning.subjects import ARCHITECTURES, batch, disturb, logits, losses, model_of, trained
+from tuning.subjects import ARCHITECTURES, batch, checkpointed, disturb, logits, losses, model_of, trained
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 EVERY = [*ARCHITECTURES, "gemma2", "bloom", "distilbert", "albert", "electra", "modernbert"]
@@ -29,7 +30,7 @@ def test_adapters_are_nothing_at_first_and_then_change_what_is_said(architecture
     settings.apply(model, seed=1)
     assert torch.equal(logits(model), before)
     assert count_trained(model) == declared
-    networks = 1 if architecture == "albert" else 4 if architecture == "t5" else 2
+    networks = 1 if architecture == "albert" else 4 if architecture in tiny.SEQ2SEQ else 2
     adapters = {name.split(".adapter.")[0] for name in trained(model)}
     assert len(adapters) == networks * (2 if style == "houlsby" else 1)
     assert all(".adapter." in name for name in trained(model))
@@ -87,8 +88,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(style: str) -> None:
         Adapter(width=3, style=style).apply(model, seed=0)
         disturb(model)
         if checkpointing:
-            model.train()  # Llama has no dropout
-            model.activation_checkpointing_enable()
+            checkpointed(model)
         losses(model, batch(model)).sum().backward()
         return [param.grad for param in model.parameters() if param.grad is not None]
 

@@ -256,7 +256,7 @@ def test_weights_drawn_anew_have_the_scale_of_the_model_and_norms_are_ones(tmp_p
 def test_weights_drawn_anew_have_the_scale_that_the_module_around_them_says() -> None:
     model = Full(reinit=r"\.q\.").apply(model_of("t5"), seed=1)
     weights = [param for name, param in model.named_parameters() if ".q." in name]
-    assert torch.stack(weights).std().item() == pytest.approx(4 * (32 * 8) ** -0.5, rel=0.05)
+    assert torch.stack(weights).std().item() == pytest.approx((32 * 8) ** -0.5, rel=0.05)
 
 
 def test_what_was_drawn_anew_is_saved_although_it_is_not_trained(tmp_path: Path) -> None:

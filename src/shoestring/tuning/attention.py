@@ -23,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from shoestring.errors import ModelError
 from shoestring.models.quiet import quiet
 from shoestring.tuning.architectures import CROSS_ATTENTION
+from shoestring.tuning.calls import refuse_virtual
 
 SLOT = "prefix"
 """Name of the submodule of an attention module that holds its prefix."""
@@ -80,6 +81,7 @@ def record(model: PreTrainedModel, tokens: Sequence[int]) -> list[Site]:
     Raises:
         ModelError: if the model's attention cannot be reached.
     """
+    refuse_virtual(model, "prefix")
     route(model)
     recorders = {
         name: (module, _Recorder())

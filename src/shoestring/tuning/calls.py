@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shoestring.errors import ModelError
 from shoestring.models.loading import longest_input
+from shoestring.models.virtual import virtual_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,6 +62,16 @@ def positions_of(given: dict[str, Any], past: int) -> Tensor:
         return (mask.long().cumsum(1) - 1).clamp(min=0)[:, -width:]
     inputs = given["input_ids"] if given.get("input_ids") is not None else given["inputs_embeds"]
     return torch.arange(past, past + width, device=inputs.device)[None]
+
+
+def refuse_virtual(model: PreTrainedModel, kind: str) -> None:
+    """Refuse a model that reads virtual tokens, before it is given others.
+
+    Raises:
+        ModelError: if so.
+    """
+    if (count := virtual_tokens(model)) > 0:
+        raise ModelError(f'tuning.kind="{kind}": this {type(model).__name__} already reads {count} virtual tokens')
 
 
 def room(model: PreTrainedModel) -> int | None:

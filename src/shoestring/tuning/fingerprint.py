@@ -42,15 +42,15 @@ def check_fingerprint(known: Mapping[str, Any], model: nn.Module, place: str) ->
     import torch
 
     params = {_plain(name): param for name, param in model.named_parameters(remove_duplicate=False)}
-    for name, (dtype, shape, *numbers) in known.items():
-        param = params.get(name)
-        if param is None:
+    for name, (_, shape, *_numbers) in known.items():
+        if name not in params:
             raise ModelError(f"{place} was tuned on another model: {type(model).__name__} has no {name}")
-        if list(param.shape) != shape:
+        if list(params[name].shape) != shape:
             raise ModelError(
-                f"{place} was tuned on another model: {name} is {list(param.shape)} here and was {shape} there"
+                f"{place} was tuned on another model: {name} is {list(params[name].shape)} here and was {shape} there"
             )
-        if param.is_floating_point() and not _alike(param, numbers, getattr(torch, dtype)):
+    for name, (dtype, _, *numbers) in known.items():
+        if params[name].is_floating_point() and not _alike(params[name], numbers, getattr(torch, dtype)):
             raise ModelError(
                 f"{place} was tuned on other weights: {name} differs from those here; load the model that it was "
                 "tuned on"

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shoestring.errors import ModelError
-from shoestring.tuning.calls import by_name, cached_tokens, check_room, parameters_of, reader_of, room, width_of
+from shoestring.tuning.calls import (
+    by_name,
+    cached_tokens,
+    check_room,
+    parameters_of,
+    reader_of,
+    refuse_virtual,
+    room,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -121,6 +130,7 @@ def insert_prompt(model: PreTrainedModel, embedding: Tensor) -> SoftPrompt:
     Raises:
         ModelError: if the model already reads virtual tokens, or does not take embeddings.
     """
+    refuse_virtual(model, "prompt-tuning")
     prompt = SoftPrompt(embedding, model)
     reader = reader_of(model)
     if "inputs_embeds" not in parameters_of(reader):
