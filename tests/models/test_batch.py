@@ -56,5 +56,12 @@ def test_batches_hold_no_more_tokens_than_they_may_padding_included(lengths: lis
         assert len(indices) == 1 or len(indices) * max(lengths[index] for index in indices) <= tokens
 
 
+def test_a_batch_with_a_good_part_of_its_tokens_ends_before_much_of_it_would_be_padding() -> None:
+    lengths = [20, 19, 18, 5, 5, 5, 4]
+    prompts = [prompt(length) for length in lengths]
+    assert list(batches(prompts, 9)) == list(batches(prompts, 9, 2000)) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert list(batches(prompts, 9, 400)) == [[0, 1, 2], [3, 4, 5, 6]]
+
+
 def test_lengths_may_be_others_than_those_of_the_ids() -> None:
     assert list(batches([prompt(1), prompt(2), prompt(3)], 2, 9, [9, 4, 4])) == [[0], [1, 2]]

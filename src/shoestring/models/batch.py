@@ -11,6 +11,8 @@ from shoestring.models.packing import SOURCES, Row, pack, stack
 from shoestring.prompts.encoding import EncodedPrompt
 
 Batch = dict[str, Tensor]
+# Beyond this share of the tokens it may have, a batch gains nothing from more rows if less than this share is filled.
+_ENOUGH, _FILLED = 1 / 8, 0.9
 
 
 def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = False) -> Batch:
@@ -62,7 +64,8 @@ def batches(
     """Yield lists of indices into `prompts`, with prompts of similar length together, the longest first.
 
     Sorting by length keeps padding small, and the most memory is asked for at once; the indices let the caller put
-    results back in order.
+    results back in order. Where `tokens` bounds a batch, one that has a good part of them ends before much of it would
+    be padding.
 
     Args:
         prompts: what is put into batches.
@@ -74,8 +77,15 @@ def batches(
     order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
     start = 0
     while start < len(order):
-        fit = size if tokens is None else min(size, tokens // max(1, lengths[order[start]]))
-        end = start + max(1, fit)
+        longest, end, held = max(1, lengths[order[start]]), start, 0
+        while end < len(order) and end - start < size:
+            held += lengths[order[end]]
+            padded = longest * (end + 1 - start)
+            if tokens is not None and end > start:
+                sparse = padded > _ENOUGH * tokens and held < _FILLED * padded
+                if padded > tokens or sparse:
+                    break
+            end += 1
         yield order[start:end]
         start = end
 

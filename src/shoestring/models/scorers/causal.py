@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shoestring.models.batch import Batch
 from shoestring.models.packing import IDS, SOURCES
-from shoestring.models.scoring import SCORERS, logits_at, model_inputs
+from shoestring.models.scoring import SCORERS, logits_at
 from shoestring.models.trees import log_probs
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class CausalScorer:
     When every candidate is one token, all are read from one position of one forward pass per prompt. Longer candidates
     follow the prompt in one row, as a trie in which each token sees its ancestors, where the batch brings that layout;
     otherwise the prompt is repeated once per candidate.
+
+    Padding stands behind everything that is read, where causal attention hides it: there is no mask for it, and so the
+    fastest kernels serve ragged batches too.
 
     Source: Malladi et al. 2023 (MeZO), section 3.2 and appendix E.
     """
@@ -48,37 +51,39 @@ class CausalScorer:
         return sums, scored[:, 0].sum(-1).to(sums.dtype)
 
     def _one_token(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
+        logits = logits_at(model, _unmasked(batch["input_ids"]), batch["position"][:, None])
         return logits[:, 0].log_softmax(-1).gather(1, batch["option_ids"][:, :, 0])
 
     def _repeated(self, model: PreTrainedModel, batch: Batch, options: Tensor, mask: Tensor, scored: Tensor) -> Tensor:
         """Return the sums of log p of scored tokens [N, C] from one row a candidate."""
         count, candidates, _ = options.shape
         # The last token of a candidate predicts nothing that is read.
-        ids, seen = _continued(batch, options[..., :-1], mask[..., :-1])
+        ids = _continued(batch, options[..., :-1])
         # Tokens that are scored stand at the end of each candidate: as many of its places as the most have are read.
         most = int(scored.sum(-1).max())
         lengths = mask.sum(-1, keepdim=True)
         places = (lengths - most).clamp(min=0) + torch.arange(most, device=ids.device)
         # Token j of a candidate is predicted by the position before it.
         positions = (batch["position"][:, None, None] + places).reshape(count * candidates, most)
-        logits = logits_at(model, {"input_ids": ids, "attention_mask": seen}, positions)
+        logits = logits_at(model, _unmasked(ids), positions)
         tokens = options.gather(2, places).reshape(count * candidates, most, 1)
         found = logits.log_softmax(-1).gather(2, tokens).reshape(count, candidates, most)
         # Of a candidate with fewer tokens the last ones are not there, and their mask is zero.
         return (found * scored.gather(2, places)).sum(-1)
 
 
-def _continued(batch: Batch, options: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ids and attention mask [N*C, L+O] of each prompt followed, without a gap, by each of its options."""
+def _continued(batch: Batch, options: Tensor) -> Tensor:
+    """Return ids [N*C, L+O] of each prompt followed, without a gap, by each of its options."""
     count, candidates, width = options.shape
     ids = functional.pad(batch["input_ids"], (0, width)).repeat_interleave(candidates, 0)
-    seen = functional.pad(batch["attention_mask"], (0, width)).repeat_interleave(candidates, 0)
     start = (batch["position"] + 1).repeat_interleave(candidates, 0)
     places = start[:, None] + torch.arange(width, device=ids.device)
-    ids = ids.scatter(1, places, options.reshape(count * candidates, width))
-    seen = seen.scatter(1, places, mask.reshape(count * candidates, width))
-    return ids, seen
+    return ids.scatter(1, places, options.reshape(count * candidates, width))
+
+
+def _unmasked(ids: Tensor) -> Batch:
+    """Return inputs with a mask of ones, from which models take positions, and which they know to do without."""
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 SCORERS.register("causal")(CausalScorer())
