@@ -91,14 +91,14 @@ def test_few_elements_are_kept_beside_a_matrix_and_many_put_into_it(monkeypatch:
 @pytest.mark.parametrize("padding", [0, 3, None])
 def test_a_row_of_padding_has_no_gradient_in_an_embedding_but_counts(padding: int | None, way: bool) -> None:
     layer = torch.nn.Embedding(6, 4, padding_idx=padding, dtype=torch.float64)
-    index = torch.tensor([0, 5, 12, 13, 23])
+    pristine, index = layer.weight.detach().clone(), torch.tensor([0, 5, 12, 13, 23])
     delta.attach(sites_of(layer), {"weight": index})
     values = added(layer).values("weight")
     scramble([values])
     ids = torch.tensor([[0, 3, 5], [1, 3, 0]])
     layer(ids).square().sum().backward()
     twin = torch.nn.Embedding(6, 4, padding_idx=padding, dtype=torch.float64)
-    twin.weight.data.copy_(layer.weight).view(-1)[index] += values.data
+    twin.weight.data.copy_(pristine).view(-1)[index] += values.data
     twin(ids).square().sum().backward()
     assert twin.weight.grad is not None
     torch.testing.assert_close(layer(ids), twin(ids))
@@ -117,13 +117,39 @@ def test_a_subclass_that_scales_its_output_gets_the_sum_of_weights(way: bool) ->
     torch.testing.assert_close(layer(torch.tensor([0]))[0, 2], 3.0 * (pristine[0, 2] + 1.0))
 
 
-def test_a_module_that_fails_keeps_its_own_weights() -> None:
+@pytest.mark.parametrize("insert", ["lora", "adapter", "ia3", "prefix", "prompt-tuning"])
+@pytest.mark.parametrize(("architecture", "kind"), [("roberta", "masked"), ("llama", "causal")])
+def test_chosen_weights_of_whatever_is_inserted_act_as_if_they_were_in_their_tensors(
+    insert: str, architecture: str, kind: str
+) -> None:
+    subject = tiny.prompted(architecture, kind, dtype=torch.float64)
+    prompts = tiny.encoded(subject, 4)
+    model = APET(budget=40, over="inserted", insert=(insert,)).apply(subject.model, 3)
+    loss_of(subject)().backward()
+    assert any(param.grad is not None and param.grad.any() for param in trained(model))
+    before = subject.predict(prompts, 4)
+    scramble(trained(model), 0.5)
+    wanted = subject.predict(prompts, 4)
+    assert not torch.equal(wanted, before)
+    delta.fold(model)
+    torch.testing.assert_close(subject.predict(prompts, 4), wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_whoever_reads_a_tensor_gets_the_sum_and_the_module_keeps_its_own() -> None:
     layer = torch.nn.Linear(4, 3)
     weight = layer.weight
-    delta.attach(sites_of(layer), {"weight": torch.tensor([1])}, dense=True)
-    with pytest.raises(RuntimeError):
-        layer(torch.ones(2, 5))
+    delta.attach(sites_of(layer), {"weight": torch.tensor([1, 5])}, dense=True)
+    added(layer).values("weight").data.copy_(torch.tensor([1.0, -2.0]))
+    assert dict(layer.named_parameters())["weight"] is weight
+    assert layer.state_dict().keys() == {"weight", "bias", "delta.weight", "delta.weight_index"}
+    wanted = weight.detach().clone()
+    wanted.view(-1)[[1, 5]] += torch.tensor([1.0, -2.0])
+    assert torch.equal(layer.weight, wanted)
+    assert isinstance(layer, torch.nn.Linear)
+    delta.fold(layer)
+    assert type(layer) is torch.nn.Linear
     assert layer.weight is weight
+    assert torch.equal(weight, wanted)
 
 
 def test_a_copy_of_a_tuned_model_is_a_model_of_its_own() -> None:

@@ -4,15 +4,16 @@ A module with chosen weights gets a child, `delta`. A tensor w of it then counts
 
     w + scatter(values, index)        values: the trained tensor [k], zero at first
 
-in one of two ways, which are each other's twin: *dense*, where that sum is made and the module computes with it, and
-*sparse* (`ways`), where the module computes with w, and what the values do is added to its output.
+in one of two ways, which are each other's twin: *dense*, where whoever reads the tensor from the module gets that sum,
+and *sparse* (`ways`), where the module computes with w, and what the values do is added to its output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,8 @@ class Elsewhere:
 class Delta(nn.Module):
     """The chosen weights of one module: for each of its tensors the parameter `<tensor>` and buffer `<tensor>_index`.
 
-    A deep copy of the module has a delta of its own: hooks are methods of it.
+    The parameters of the module itself, their names and its state dict stay as they are; a deep copy of it has a delta
+    of its own. A module with a dense delta cannot be pickled, as one that torch has parametrised.
     """
 
     def __init__(self) -> None:
@@ -44,8 +46,7 @@ class Delta(nn.Module):
         self._elsewhere: dict[str, Elsewhere] = {}
         self._dense: list[str] = []
         self._sparse: dict[str, Way] = {}
-        self._kept: dict[str, nn.Parameter | None] = {}
-        self._hooks: list[Any] = []
+        self._hook: Any = None
 
     def hold(self, name: str, base: Tensor, index: Tensor) -> None:
         """Keep values and positions of a tensor of the module; values are at least of single precision."""
@@ -77,8 +78,8 @@ class Delta(nn.Module):
         flat = base.detach().reshape(-1).to(values.dtype)
         return flat.index_add(0, self.index(name), values).view(base.shape).to(base.dtype)
 
-    def hook(self, module: nn.Module, places: Mapping[str, Tensor], dense: bool | None) -> None:
-        """Take part in the module's forward passes from now on.
+    def join(self, module: nn.Module, places: Mapping[str, Tensor], dense: bool | None) -> None:
+        """Take part in what the module computes from now on.
 
         Args:
             module: the module that this is the delta of.
@@ -87,35 +88,28 @@ class Delta(nn.Module):
         """
         for name, index in places.items():
             way = way_of(module, name)
-            if way is None or dense or (dense is None and not pays(module, module.get_parameter(name), index)):
+            if way is None or dense or (dense is None and not pays(module, own(module, name), index)):
                 self._dense.append(name)
             else:
                 self._sparse[name] = way
+        module.add_module(NAME, self)
         if self._dense:
-            self._hooks.append(module.register_forward_pre_hook(self._put))
-            self._hooks.append(module.register_forward_hook(self._take_back, always_call=True))
+            module.__class__ = _summed(type(module), tuple(self._dense))
         if self._sparse:
-            self._hooks.append(module.register_forward_hook(self._add, with_kwargs=True))
+            self._hook = module.register_forward_hook(self._add, with_kwargs=True)
 
-    def unhook(self) -> None:
-        """Take no part any more."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def _put(self, module: nn.Module, _: Any) -> None:
-        for name in self._dense:
-            base = module.get_parameter(name)
-            self._kept[name] = base
-            module._parameters[name] = self.whole(name, base)  # pyright: ignore[reportArgumentType] - for a while
-
-    def _take_back(self, module: nn.Module, *_: Any) -> None:
-        module._parameters.update(self._kept)
-        self._kept.clear()
+    def leave(self, module: nn.Module) -> None:
+        """Take no part any more, and leave the module as it was."""
+        if self._dense:
+            module.__class__ = type(module).__base__ or nn.Module
+        if self._hook is not None:
+            self._hook.remove()
+        delattr(module, NAME)
 
     def _add(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Tensor:
         x = args[0] if args else next(iter(kwargs.values()))
         for name, way in self._sparse.items():
-            width = module.get_parameter(name).shape[1]
+            width = own(module, name).shape[1]
             out = way(module, x, out, Chosen(self.index(name), self.values(name), width))
         return out
 
@@ -151,9 +145,8 @@ def attach(sites: Sequence[Site], chosen: Mapping[str, Tensor], *, dense: bool |
                 delta.share(name, fresh[id(first)][1], there)
     for module, delta, places in fresh.values():
         for name in places:
-            module.get_parameter(name).requires_grad_(False)
-        module.add_module(NAME, delta)
-        delta.hook(module, places, dense)
+            own(module, name).requires_grad_(False)
+        delta.join(module, places, dense)
 
 
 def deltas(model: nn.Module) -> list[tuple[str, nn.Module, Delta]]:
@@ -168,8 +161,26 @@ def fold(model: nn.Module) -> None:
     found = deltas(model)
     for _, module, delta in found:
         for name in delta.held():
-            base = module.get_parameter(name)
+            base = own(module, name)
             base.data.copy_(delta.whole(name, base))
     for _, module, delta in found:
-        delta.unhook()
-        delattr(module, NAME)
+        delta.leave(module)
+
+
+def own(module: nn.Module, name: str) -> nn.Parameter:
+    """Return a parameter of a module, as it is kept."""
+    return cast("nn.Parameter", module._parameters[name])
+
+
+@cache
+def _summed(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+    """Return a class of modules that differs from `kind` in what reading some of its parameters gives: the sum.
+
+    So it does not matter who reads them: the module itself, or another that it is a container for.
+    """
+
+    def reading(name: str) -> property:
+        return property(lambda module: module._modules[NAME].whole(name, own(module, name)))
+
+    fields: dict[str, Any] = {name: reading(name) for name in names}
+    return type(kind.__name__, (kind,), fields | {"__module__": kind.__module__, "__doc__": kind.__doc__})
