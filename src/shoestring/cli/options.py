@@ -25,11 +25,30 @@ LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of
 TemplateText = Annotated[
     str | None,
     typer.Option(
-        "--template", metavar="TEXT", help="A template, such as '*cls**sent_0*_It_was*mask*.*sep+*', or its name."
+        "--template",
+        metavar="TEXT",
+        help="A template, such as '*cls**sent_0*_It_was*mask*.*sep+*' or '{{ text }} It was', or its name.",
     ),
 ]
 LabelWords = Annotated[
     str | None, typer.Option(metavar="LABEL=WORD,...", help="What the model says for each label: neg=bad,pos=great")
+]
+
+Inputs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,NAME]", help="Columns of the texts, where answers are texts too; 0,1,... without a header."
+    ),
+]
+Outputs = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of the right answer; in jsonl also of a list of right answers."),
+]
+Candidates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,NAME]", help="Columns of candidates to choose from, or the one that lists them in jsonl."
+    ),
 ]
 
 

@@ -42,6 +42,9 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
     label_column: options.LabelColumn = None,
     template: options.TemplateText = None,
     label_words: options.LabelWords = None,
+    inputs: options.Inputs = None,
+    outputs: options.Outputs = None,
+    candidates: options.Candidates = None,
 ) -> None:
     """Print prompts as the model will see them.
 
@@ -49,7 +52,7 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
 
         shoestring prompts SST-2 --model roberta-large --data original
     """
-    own = OwnData(data, text_columns, label_column, template, label_words)
+    own = OwnData(data, text_columns, label_column, template, label_words, inputs, outputs, candidates)
     given = {"model": {"name": model, "kind": kind}, "data": {"k": k}, "seed": seed}
     shown = _preview(task, overrides, own, given)
     if as_json and shown.tokenizer is None:

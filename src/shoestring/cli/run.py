@@ -29,6 +29,9 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     label_column: options.LabelColumn = None,
     template: options.TemplateText = None,
     label_words: options.LabelWords = None,
+    inputs: options.Inputs = None,
+    outputs: options.Outputs = None,
+    candidates: options.Candidates = None,
 ) -> None:
     """Run a recipe, or your own data without one: train, select on dev, test, and keep a record.
 
@@ -36,7 +39,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
 
         shoestring run recipes/mezo-roberta-large.toml method.lr=1e-6 --seeds 13,21,42
     """
-    own = OwnData(data, text_columns, label_column, template, label_words)
+    own = OwnData(data, text_columns, label_column, template, label_words, inputs, outputs, candidates)
     configs = _configs(recipe, overrides, own, (seeds, out))
     from shoestring.cli import screen
 

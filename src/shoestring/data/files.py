@@ -145,7 +145,8 @@ class _Reader:
         if count < self.needed and self.source.skip_short_rows:
             return None
         if count < self.needed or (count != self.width and not self.source.ragged):
-            needed = f"at least {self.needed}" if self.source.ragged else str(self.width)
+            least = self.source.ragged or self.width < self.needed  # The task asks for a column that no row has.
+            needed = f"at least {self.needed}" if least else str(self.width)
             raise place.error(f"the row has {_columns(count)}, not {needed}")
         if self.label is not None and cells[self.label] in self.source.skip_labels:
             return None
