@@ -49,10 +49,11 @@ class Sequences:
         form: the text form.
         tokens: the tokenizer.
         room: the limit.
+        writes: whether answers are to be written, rather than chosen among candidates.
     """
 
-    def __init__(self, form: TextForm, tokens: TextTokens, room: TextRoom) -> None:
-        self.form, self.tokens, self.room = form, tokens, room
+    def __init__(self, form: TextForm, tokens: TextTokens, room: TextRoom, *, writes: bool) -> None:
+        self.form, self.tokens, self.room, self.writes = form, tokens, room, writes
         self._end: Ids = (tokens.end,) if form.end and not tokens.closed else ()
 
     def texts(self, written: Written) -> Iterator[str]:
@@ -60,7 +61,9 @@ class Sequences:
         if self.tokens.closed:
             yield from (written.prompt, written.asked, *self.targets(written))
             return
-        yield from (written.prompt, written.asked, *written.whole, *written.read)
+        if self.writes:
+            yield written.asked
+        yield from (written.prompt, *written.whole, *written.read)
 
     def targets(self, written: Written) -> tuple[str, ...]:
         """Return the candidates as a decoder writes them: without white space at their ends, if the form strips."""
