@@ -7,7 +7,7 @@ import pytest
 
 from cli.conftest import Shell
 from shoestring.bench.settings import Report
-from shoestring.cli import bench
+from shoestring.cli import bench, bench_options
 from shoestring.cli.bench import command_of
 from shoestring.cli.bench_tables import steps_table
 from shoestring.runs.formats import as_text
@@ -122,6 +122,6 @@ def test_the_options_name_what_the_settings_allow() -> None:
 
     from shoestring.bench.settings import Closure, Device, DType
 
-    assert get_args(DType) == bench.DTYPES
+    assert get_args(DType) == bench_options.DTYPES
     assert get_args(Closure) == bench.CLOSURES
-    assert get_args(Device) == bench.DEVICES
+    assert get_args(Device) == bench_options.DEVICES

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoestring.cli import options
+from shoestring.cli.bench_options import DTYPES, Device, Format, Out, Rounds, Threads, check_place, threads_of
+from shoestring.cli.bench_scoring import scoring
 from shoestring.cli.group import Commands
 
 if TYPE_CHECKING:
     from shoestring.bench.gram_settings import GramSettings
     from shoestring.bench.settings import BenchSettings
 
-DTYPES = ("float32", "bfloat16", "float16")
 CLOSURES = ("per-example", "plain")
-DEVICES = ("cpu", "cuda")
-FORMATS = ("text", "markdown")
 
 bench = typer.Typer(cls=Commands, help="Measure speed and memory on this machine.", no_args_is_help=True)
+bench.command("scoring")(scoring)
 
 
 Models = Annotated[str, typer.Option(metavar="NAME,...", help="Shapes of models, with random weights.")]
@@ -39,15 +38,7 @@ Memory = Annotated[int, typer.Option(min=1, help="MiB that may be held here beyo
 ReferenceRows = Annotated[int, typer.Option(min=1, help="Rows of a block of the reference.")]
 ReferenceColumns = Annotated[int, typer.Option(min=1, help="Columns of a block of the reference.")]
 ReferenceBlocks = Annotated[int, typer.Option(min=0, help="Blocks of the reference that are measured; 0 for all.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Rounds that count; medians are over them.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; unless given, torch's own.")]
-Device = Annotated[str, typer.Option(metavar="|".join(DEVICES), callback=options.one_of(DEVICES), help="Where.")]
 Elements = Annotated[int, typer.Option(min=1, help="Elements the noise kernels are measured on.")]
-Format = Annotated[
-    str,
-    typer.Option("--format", "-f", metavar="|".join(FORMATS), callback=options.one_of(FORMATS), help="How to print."),
-]
-Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write settings, machine and every figure here.")]
 
 
 @bench.command("zeroth")
@@ -80,7 +71,7 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
     lists |= {"closures": options.chosen(closure, "--closure", CLOSURES)}
     if engine is not None:
         lists["engines"] = options.chosen(engine, "--engine")
-    _check_place(out)
+    check_place(out)
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
@@ -94,7 +85,7 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
             **{"engines": ENGINES.names(), **lists},
             "workload": Workload(batch_size=batch_size, tokens=tokens, candidates=candidates),
             "rounds": rounds,
-            "threads": _threads(threads),
+            "threads": threads_of(threads),
             "device": device,
             "noise_elements": noise_elements,
         }
@@ -134,7 +125,7 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
     counts = [int(part) if part.isdigit() else 0 for part in options.chosen(examples, "--examples")]
     if 0 in counts:
         raise typer.BadParameter(f"--examples: {examples!r} is not of the form 16,32, of numbers from 1 on")
-    _check_place(out)
+    check_place(out)
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
@@ -153,7 +144,7 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
             "reference_columns": reference_columns,
             "reference_blocks": reference_blocks,
             "rounds": rounds,
-            "threads": _threads(threads),
+            "threads": threads_of(threads),
             "device": device,
         }
     )
@@ -184,17 +175,6 @@ def kernels_command_of(settings: GramSettings) -> str:
     return shlex.join(["shoestring", "bench", "kernels", *words])
 
 
-def _threads(threads: int | None) -> int:
-    """Return how many processor threads to use: as asked, or torch's own number."""
-    import torch
-
-    from shoestring.runs.launch import cores
-
-    if threads is not None and threads > cores():
-        raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")
-    return threads or min(torch.get_num_threads(), cores())
-
-
 @bench.command("tuning")
 def tuning(  # noqa: PLR0913 - typer reads the options from here
     model: Models = "opt-125m,roberta-base",
@@ -217,7 +197,7 @@ def tuning(  # noqa: PLR0913 - typer reads the options from here
     """
     lists = {"models": options.chosen(model, "--model"), "tunings": options.chosen(tuning, "--tuning")}
     lists |= {"dtypes": options.chosen(dtype, "--dtype", DTYPES)}
-    _check_place(out)
+    check_place(out)
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
@@ -225,7 +205,7 @@ def tuning(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.tuning import TuningBenchSettings, bench_tuning
         from shoestring.cli.bench_tuning_table import print_tuning_report
         from shoestring.files import write_json
-    count = _threads(threads)
+    count = threads_of(threads)
     work = Workload(batch_size=batch_size, tokens=tokens, candidates=candidates)
     settings = TuningBenchSettings.model_validate(
         {**lists, "workload": work, "rounds": rounds, "threads": count, "device": device}
@@ -260,13 +240,3 @@ def command_of(settings: BenchSettings) -> str:
     }
     words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
     return shlex.join(["shoestring", "bench", "zeroth", *words])
-
-
-def _check_place(out: Path | None) -> None:
-    """Refuse a place that cannot be written before minutes are spent on measuring."""
-    if out is None:
-        return
-    if out.is_dir():
-        raise typer.BadParameter(f"--out {out} is a folder, where a file is meant")
-    if not out.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--out {out}: there is no folder {out.parent}")

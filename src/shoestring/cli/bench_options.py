@@ -1,0 +1,44 @@
+"""Options that benchmarks share, and what they check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shoestring.cli import options
+
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda")
+FORMATS = ("text", "markdown")
+
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds that count; medians are over them.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; unless given, torch's own.")]
+Device = Annotated[str, typer.Option(metavar="|".join(DEVICES), callback=options.one_of(DEVICES), help="Where.")]
+Format = Annotated[
+    str,
+    typer.Option("--format", "-f", metavar="|".join(FORMATS), callback=options.one_of(FORMATS), help="How to print."),
+]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write settings, machine and every figure here.")]
+
+
+def threads_of(threads: int | None) -> int:
+    """Return how many processor threads to use: as asked, or torch's own number."""
+    import torch
+
+    from shoestring.runs.launch import cores
+
+    if threads is not None and threads > cores():
+        raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")
+    return threads or min(torch.get_num_threads(), cores())
+
+
+def check_place(out: Path | None) -> None:
+    """Refuse a place that cannot be written before minutes are spent on measuring."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a folder, where a file is meant")
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--out {out}: there is no folder {out.parent}")
