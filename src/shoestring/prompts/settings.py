@@ -38,8 +38,8 @@ class PromptSettings(Settings):
     for causal models, the end of the template would go. `head`: its beginning is cut off, and with it demonstrations
     that stand in front. `sentence`: the longest sentence loses tokens at its end, and the template stays whole.
     `error`: nothing is cut. By default, of templates in LM-BFF's language, `sentence` for causal models, whose template
-    ends with the question, and `tail` for the others; `head` for text forms, which know no sentences. Records count the
-    examples that were cut."""
+    ends with the question, and `tail` for the others, or where there are demonstrations the end that they stand at;
+    `head` for text forms, which know no sentences. Records count the examples that were cut."""
     templates: tuple[str, ...] = ()
     """Names or texts of several templates, as `template`: scores are averaged over them. Not with `template`."""
     demonstrations: AnyDemonstrations | None = None
@@ -47,7 +47,7 @@ class PromptSettings(Settings):
     calibration: Calibration | None = None
     """Whether scores are corrected for what the answers score where nothing is asked. `surface-form`: behind the
     template's own calibration prompt, and the same demonstrations; `contextual`: with `N/A`, an empty text and `[MASK]`
-    in the place of every text."""
+    in the place of every text. Predictions alone are corrected: training has the scores as they are."""
     calibration_demonstrations: bool = True
     """Whether the prompt that asks about nothing has the demonstrations as well (MeZO: `icl_sfc`; `false`: `sfc`)."""
     begin: str | None = None
