@@ -69,30 +69,12 @@ def scoring(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.scoring_settings import ScoringSettings
         from shoestring.cli.scoring_table import print_scoring
         from shoestring.files import write_json
-    settings = ScoringSettings.model_validate(
-        {
-            "model": model,
-            "dtype": dtype,
-            "prompting": {
-                "examples": examples,
-                "tokens": tokens,
-                "candidates": candidates,
-                "candidate_tokens": candidate_tokens,
-                "shots": shots,
-                "shot_tokens": shot_tokens,
-                "own": own,
-            },
-            "training": {
-                "batch_size": batch_size,
-                "tokens": train_tokens,
-                "candidates": counts,
-                "candidate_tokens": train_candidate_tokens,
-            },
-            "rounds": rounds,
-            "threads": threads_of(threads),
-            "device": device,
-        }
-    )
+    asked = {"examples": examples, "tokens": tokens, "candidates": candidates, "candidate_tokens": candidate_tokens}
+    asked |= {"shots": shots, "shot_tokens": shot_tokens, "own": own}
+    trained = {"batch_size": batch_size, "tokens": train_tokens, "candidates": counts}
+    trained |= {"candidate_tokens": train_candidate_tokens}
+    most = {"model": model, "dtype": dtype, "rounds": rounds, "threads": threads_of(threads), "device": device}
+    settings = ScoringSettings.model_validate({**most, "prompting": asked, "training": trained})
     with screen.progress() as progress:
         report = bench_scoring(settings, command_of(settings), progress)
     if out is not None:
