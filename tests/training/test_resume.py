@@ -20,6 +20,7 @@ from shoestring.models.prompted import PromptedModel
 from shoestring.training.checkpoints import Fitted, last_checkpoint, step_of
 from shoestring.training.fit import train
 from shoestring.training.trainer import PromptTrainer
+from shoestring.tuning.catalog.apet import APET
 from shoestring.tuning.catalog.bitfit import BitFit
 from shoestring.tuning.catalog.full import Full
 from shoestring.tuning.catalog.lora import LoRA
@@ -63,6 +64,8 @@ CASES: dict[str, tuple[Settings, Any, int]] = {
     "adam": (Adam(**SHORT, select="last"), Full(), 15),
     "adam, best": (Adam(**SHORT, warmup_steps=3, select="loss"), Full(), 15),
     "adam, lora": (Adam(**SHORT, schedule="cosine"), LoRA(r=2, dropout=0.1), 15),
+    "mezo, apet": (MeZO(**SHORT, select="last"), APET(budget=200), 15),
+    "adam, apet": (Adam(**SHORT, select="loss"), APET(budget=200), 15),
     "mezo, impatient": (MeZO(**SHORT | {"steps": 60}, patience=3), Full(), 11),
     "adam, impatient": (Adam(**SHORT | {"steps": 60}, patience=2, select="loss"), Full(), 6),
     "sgd": (SGD(**SHORT, momentum=0.9, select="last"), BitFit(), 15),
