@@ -407,3 +407,12 @@ def test_comparing_lets_a_lack_of_memory_through() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         sharing.compare(model, ROWS, fail, torch.zeros(2))
     assert not sharing.settled(ROWS)
+
+
+def test_what_was_found_out_of_one_model_is_not_believed_of_another() -> None:
+    subject = subject_of("opt")
+    subject.collate(_own(LONG))
+    assert subject.sharing.found == {ROWS: True}
+    other = replace(subject, model=tiny.build_model("bloom", "causal").double())
+    assert "tree_ids" not in other.collate(_own(LONG))
+    assert other.sharing.found == {ROWS: False}

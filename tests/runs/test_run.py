@@ -139,7 +139,7 @@ def test_force_makes_the_run_again_with_the_same_numbers(config: RunConfig, reco
 
 
 def test_the_output_settings_change_no_number(config: RunConfig, record: Record, tmp_path: Path) -> None:
-    output = {"folder": str(tmp_path), "eval_batch_size": 3, "keep_model": True}
+    output = {"folder": str(tmp_path), "eval_batch_size": 3, "eval_tokens": 50, "keep_model": True}
     found = run(RunConfig.model_validate(config.model_dump() | {"output": output}))
     assert found.run_id == record.run_id
     for split, metrics in found.metrics.items():

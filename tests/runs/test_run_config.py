@@ -249,7 +249,7 @@ def test_wording_output_and_log_lines_do_not_change_the_run_id() -> None:
     reworded = config(task=task | {"title": "reworded", "golden": []})
     assert reworded.run_id == config().run_id
     assert config("method.log_every=7").run_id == config().run_id
-    output = ("output.folder=elsewhere", "output.keep_model=true", "output.eval_batch_size=3")
+    output = ("output.folder=elsewhere", "output.keep_model=true", "output.eval_batch_size=3", "output.eval_tokens=99")
     assert config(*output).run_id == config().run_id
     assert config("output.folder=elsewhere").folder == Path("elsewhere") / config().run_id
 

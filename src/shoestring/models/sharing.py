@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,13 +43,14 @@ class Sharing:
 
     found: dict[str, bool] = field(default_factory=dict)
     _window: int | None = None
-    _known: bool = False
+    _about: Callable[[], PreTrainedModel | None] = lambda: None
     _told: bool = False
 
     def admits(self, model: PreTrainedModel, way: str) -> bool:
         """Return whether a way may be tried, or was and is exact."""
-        if not self._known:
-            self._known, self._window = True, window_of(model)
+        if self._about() is not model:
+            self._about, self._window, self._told = weakref.ref(model), window_of(model), False
+            self.found.clear()
             if (reason := refusal(model)) is not None:
                 self._refuse(model, ROWS, reason)
         return self.found.get(ROWS, True) and self.found.get(way, True)

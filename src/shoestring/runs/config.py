@@ -49,7 +49,10 @@ class OutputSettings(Settings):
     keep_model: bool = False
     """Keep what was tuned, with the tokenizer, in the run folder's `model/`: transformers (or peft) loads it."""
     eval_batch_size: PositiveInt = 64
-    """Examples a forward pass in prediction; scores do not depend on it beyond rounding."""
+    """Most inputs of a forward pass in prediction; scores do not depend on it beyond rounding."""
+    eval_tokens: PositiveInt | None = None
+    """Most tokens of a forward pass in prediction, padding included: 4,096 on a processor and 16,384 elsewhere unless
+    given. Halved whenever memory runs out."""
 
 
 DEFAULTS = 1

@@ -18,12 +18,14 @@ from shoestring.errors import ModelError, OutputError, RunFolderError, Shoestrin
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
+from shoestring.models.budget import Budget
 from shoestring.models.embedding import Embedder
 from shoestring.models.evaluation import evaluate
 from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
+from shoestring.models.sharing import Sharing
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.prompts.build import build_encoder
 from shoestring.prompts.demonstrations.templated import Templated
@@ -152,9 +154,19 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         embed.release()
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
-    base = PromptedModel(loaded.model, task, encoder, SCORERS.get(kind), _pad_id(loaded), settings=config.prompt)
+    base = PromptedModel(
+        loaded.model,
+        task,
+        encoder,
+        SCORERS.get(kind),
+        _pad_id(loaded),
+        settings=config.prompt,
+        budget=Budget(config.output.eval_tokens),
+    )
     objective = getattr(config.method, "objective", None)
-    subject = replace(base, model=apply_tuning(config.tuning, base, prompts["train"], config.seed, objective))
+    model = apply_tuning(config.tuning, base, prompts["train"], config.seed, objective)
+    # What a model can share may change with what a tuning adds to it, even in place.
+    subject = replace(base, model=model, sharing=Sharing())
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))
 
 
