@@ -10,6 +10,7 @@ from shoestring.prompts.encoding import find_template
 from shoestring.prompts.finding import find_calibration, find_demonstrations
 from shoestring.prompts.label_words import label_words
 from shoestring.prompts.text_room import find_text_room
+from shoestring.prompts.text_template import TextTemplate
 from shoestring.tasks.spec import Template
 
 if TYPE_CHECKING:
@@ -73,8 +74,6 @@ def _template_problems(task: Task, kind: Kind, settings: PromptSettings) -> Iter
 
 
 def _text_problems(task: Task, kind: Kind, settings: PromptSettings, chosen: Chosen) -> Iterator[str]:
-    from shoestring.prompts.text_template import TextTemplate  # Not before: few runs need Jinja.
-
     yield from _said(lambda: TextTemplate(task, chosen.name, chosen.text))
     yield from _said(lambda: find_text_room(task, chosen.template, kind, settings, None))
     shown = settings.demonstrations

@@ -24,9 +24,11 @@ class PromptSettings(Settings):
 
     template: str | None = None
     """Name of one of the task's templates; or a template's text, such as `*cls**sent_0*_It_was*mask*.*sep+*` (whatever
-    has a star in it is a text). Without it, the task's first template."""
+    has a star in it is a text), or the prompt of a text form in Jinja, such as `{{ sentence }} It was`. Without it, the
+    first of the task's templates that has a form for the model."""
     answer: str | None = None
-    """How the label word continues a causal prompt, such as ` {word}`. Without it, the template's own."""
+    """How the label word continues a causal prompt, such as ` {word}`; of a text form in Jinja, ` {{ candidate }}`.
+    Without it, the template's own."""
     label_words: dict[str, str] = Field(default_factory=dict)
     """Label words by label name, where they differ from the template's and the task's own."""
     max_tokens: PositiveInt | None = None

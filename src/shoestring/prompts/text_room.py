@@ -85,6 +85,9 @@ def find_text_room(task: Task, template: Template, kind: Kind, settings: PromptS
         settings: `max_tokens` goes before everything but what the model reads.
         own: most tokens that the model reads, where that is known.
 
+    Differs: PET scaling's sequence-to-sequence scripts cut the tail of what the encoder reads; here its head is, unless
+        `truncate` says otherwise, for the question stands at its end.
+
     Raises:
         TemplateError: if inputs are to be cut where text forms cannot be.
         PromptTooLongError: if there is no room for any input.

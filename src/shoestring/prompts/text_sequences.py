@@ -72,8 +72,11 @@ class Sequences:
     def candidates(self, written: Written, ids: Mapping[str, Ids], asked: Asked) -> Made:
         """Return a question with its candidates.
 
-        Every sequence is cut to the limit by itself, as published: longer candidates leave less of the question. Where
-        the tokenizer begins inputs with no special token, the question of all candidates is cut alike.
+        Every sequence is cut to the limit by itself, as published: longer candidates leave less of the question.
+
+        Differs: where the tokenizer begins inputs with no special token, the question of all candidates is cut alike,
+            so that they share a beginning; and an answer behind an empty question stands behind the begin token, where
+            MeZO scores it without its first token.
 
         Raises:
             DataError: if a candidate has no token, or two have the same.
