@@ -63,6 +63,15 @@ def test_only_chosen_weights_move(
     assert not [record for record in caplog.records if "never reads" not in record.message]
 
 
+@pytest.mark.parametrize("name", TUNINGS.names())
+def test_gradients_lead_down(name: str) -> None:
+    model = tuning(name).apply(model_of("roberta"), seed=3)
+    before = losses(model, batch(model)).mean()
+    for _ in range(4):
+        adam(model)
+    assert losses(model, batch(model)).mean() < before
+
+
 @pytest.mark.parametrize(("name", "architecture", "kind"), CASES)
 def test_outputs_stay_where_that_is_claimed_and_counts_are_those_declared(
     name: str, architecture: str, kind: str | None

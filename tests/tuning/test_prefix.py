@@ -126,6 +126,16 @@ def test_the_prefix_of_a_masked_model_is_seen_by_every_token(architecture: str) 
     torch.testing.assert_close(wanted["key"], seen[0][0].view(3, 4, 8).transpose(0, 1))
 
 
+@pytest.mark.parametrize("architecture", ["distilbert", "albert", "electra", "modernbert"])
+def test_other_masked_models_see_a_prefix_too_and_padding_as_little_as_before(architecture: str) -> None:
+    model = prefixed(architecture)
+    assert virtual_tokens(model) == 3
+    changed = logits(model)
+    assert not torch.isclose(changed, logits(model_of(architecture, dtype=torch.float64))).all(-1).any()
+    alone = logits(model, {"input_ids": IDS[1:2, :5], "attention_mask": torch.ones(1, 5, dtype=torch.long)})
+    torch.testing.assert_close(changed[1:2, :5], alone)
+
+
 def eager_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5, -1) @ value
 

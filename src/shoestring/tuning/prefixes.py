@@ -45,25 +45,33 @@ class KeysValues(Prefixing):
         return self.key[None], self.value[None]
 
 
+class _Shared(nn.Module):
+    """The embedding that the networks of all layers read."""
+
+    def __init__(self, embedding: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(embedding)
+
+
 class Reparametrised(Prefixing):
     """Keys and values that networks make of an embedding, added to fixed ones.
 
     Args:
         key: the fixed keys [heads, tokens, size].
         value: the fixed values.
-        embedding: [tokens, hidden], the same for all layers.
+        shared: what holds the embedding [tokens, hidden], the same for all layers.
         begin: whether what the networks add is zero at first.
     """
 
-    def __init__(self, key: Tensor, value: Tensor, embedding: nn.Parameter, *, begin: bool) -> None:
+    def __init__(self, key: Tensor, value: Tensor, shared: _Shared, *, begin: bool) -> None:
         super().__init__()
         self.key: Tensor
         self.value: Tensor
         self.register_buffer("key", key)
         self.register_buffer("value", value)
-        hidden, heads, size = embedding.shape[1], key.shape[0], key.shape[2]
+        hidden, heads, size = shared.weight.shape[1], key.shape[0], key.shape[2]
         self.keys, self.values = (_network(hidden, heads * size, begin=begin).to(key) for _ in range(2))
-        self._embedding = [embedding]  # In a list, or it would be a parameter of every layer's.
+        self._shared = [shared]  # In a list, or it would be a part of every layer's.
         self.virtual_tokens = key.shape[1]
 
     def before(self, module: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,14 +79,8 @@ class Reparametrised(Prefixing):
         return self._made(self.keys, self.key)[None], self._made(self.values, self.value)[None]
 
     def _made(self, network: nn.Module, fixed: Tensor) -> Tensor:
-        made = network(self._embedding[0])
+        made = network(self._shared[0].weight)
         return fixed + made.view(fixed.shape[1], fixed.shape[0], fixed.shape[2]).transpose(0, 1)
-
-
-class _Shared(nn.Module):
-    def __init__(self, embedding: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(embedding)
 
 
 class Shift:
@@ -179,7 +181,7 @@ def _module(settings: Prefix, site: Site, shared: _Shared | None) -> Prefixing:
         return KeysValues(key, value) if real else KeysValues(torch.randn_like(key), torch.randn_like(value))
     if not real:
         key, value = torch.zeros_like(key), torch.zeros_like(value)
-    return Reparametrised(key, value, shared.weight, begin=real)
+    return Reparametrised(key, value, shared, begin=real)
 
 
 def _network(hidden: int, size: int, *, begin: bool) -> nn.Sequential:
