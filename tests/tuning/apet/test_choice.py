@@ -221,6 +221,14 @@ def test_what_cannot_be_bought_is_refused(case: str) -> None:
         APET.model_validate(table).apply(tiny.build_model("bert", "masked"), 0)
 
 
+def test_counting_refuses_what_applying_refuses() -> None:
+    with pytest.raises(ModelError, match="is more than the"):
+        APET(budget=10**9).count(tiny.build_model("bert", "masked"))
+    tuning = APET.model_validate({"granularity": "row", "scorer": "fisher"})
+    with pytest.raises(ModelError, match="looks at training examples"):
+        tuning.count(tiny.build_model("bert", "masked"))
+
+
 def test_an_unknown_tuning_as_a_budget_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown tuning 'lorra'; did you mean 'lora'"):
         APET(budget="lorra").apply(tiny.build_model("bert", "masked"), 0)

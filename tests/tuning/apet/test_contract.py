@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -63,15 +65,26 @@ def test_a_choice_depends_on_its_seed_and_on_nothing_else(granularity: str, scor
         assert choice(1, 1) != choice(2, 1)
 
 
+COUNTED: dict[str, dict[str, Any]] = {
+    "element": {},
+    "fisher": {"scorer": "fisher"},
+    "tensor": {"granularity": "tensor"},
+    "magnitude": {"granularity": "row", "scorer": "magnitude"},
+    "inserted": {"over": "half", "insert": ["lora"], "scorer": "magnitude"},
+    "inserted rows": {"over": "inserted", "insert": ["lora"], "scorer": "magnitude", "granularity": "row"},
+    "published": {"compat": "pet-scaling", "budget": 1500},
+}
+
+
 @pytest.mark.parametrize(("architecture", "kind"), MODELS)
-@pytest.mark.parametrize("granularity", ["element", "tensor"])
-def test_the_declared_count_is_the_counted_one(architecture: str, kind: str, granularity: str) -> None:
-    tuning = APET.model_validate({"budget": 400, "granularity": granularity, "seed": 5})
+@pytest.mark.parametrize("case", COUNTED)
+def test_the_declared_count_is_the_counted_one(architecture: str, kind: str, case: str) -> None:
+    tuning = APET.model_validate({"budget": 400, "seed": 5, **COUNTED[case]})
     subject = tiny.prompted(architecture, kind)
     before = tiny.weights(subject.model)
     declared = tuning.count(subject.model)
     assert tiny.equal(tiny.weights(subject.model), before)
-    assert declared == count(tuning.apply(subject.model, 0))
+    assert declared == count(tune(subject, tuning, 0))
 
 
 def test_the_seed_of_the_settings_goes_before_that_of_the_run() -> None:

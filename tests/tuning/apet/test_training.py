@@ -14,6 +14,7 @@ from torch import Tensor
 
 import tiny
 from reference import apet_twin
+from shoestring.errors import ModelError
 from shoestring.training.objective import OBJECTIVES
 from shoestring.tuning.apet import delta, storage
 from shoestring.tuning.apet.delta import Delta, deltas
@@ -150,6 +151,13 @@ def test_whoever_reads_a_tensor_gets_the_sum_and_the_module_keeps_its_own() -> N
     assert type(layer) is torch.nn.Linear
     assert layer.weight is weight
     assert torch.equal(weight, wanted)
+
+
+def test_a_module_has_one_delta() -> None:
+    layer = torch.nn.Linear(4, 3)
+    delta.attach(sites_of(layer), {"weight": torch.tensor([1])})
+    with pytest.raises(ModelError, match="bias: its module has a 'delta' already; merge what was tuned before"):
+        delta.attach(sites_of(layer), {"bias": torch.tensor([1])})
 
 
 def test_a_copy_of_a_tuned_model_is_a_model_of_its_own() -> None:

@@ -116,17 +116,18 @@ class APET(TuningSettings):
         """Return the number of weights that `apply` would train; of portions other than elements with `seed`, or 0.
 
         Raises:
-            ModelError: if the scorer looks at examples, and portions are of different sizes.
+            ModelError: as `apply`; single weights are as many whatever scores them, even where that looks at examples.
         """
         from shoestring.tuning.apet.choose import size_of
         from shoestring.tuning.apet.sites import sites_of
 
         head = head_names(model)
         new = sum(param.numel() for name, param in model.named_parameters() if name in head)
-        if self.granularity == "element" and self.compat is None:
-            return self.size(model) + new
-        bare = skeleton(model) if self.compat is not None or self.scorer.uniform else copy.deepcopy(model)
-        choice, _ = self._choice(bare, self.seed or 0, None)
+        one = self.model_copy(update={"scorer": Random()}) if self.granularity == "element" else self
+        bare = model
+        if self.insert or self.compat is not None:
+            bare = skeleton(model) if one.scorer.uniform else copy.deepcopy(model)
+        choice, _ = one._choice(bare, self.seed or 0, None)
         return size_of(choice, sites_of(bare)) + new
 
     def size(self, model: PreTrainedModel) -> int:
