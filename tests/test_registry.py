@@ -9,6 +9,7 @@ import pytest
 from shoestring.errors import DuplicateNameError, UnknownNameError
 from shoestring.methods.base import METHODS
 from shoestring.models.scoring import SCORERS
+from shoestring.prompts.demonstrations.base import DEMONSTRATIONS
 from shoestring.registry import Registry
 from shoestring.training.objective import OBJECTIVES
 from shoestring.tuning.base import TUNINGS
@@ -90,8 +91,9 @@ def test_a_package_that_failed_to_import_fails_again_and_is_whole_once_mended(
         (TUNINGS, {"full", "lora", "bitfit"}),
         (OBJECTIVES, {"cross-entropy", "language-model", "accuracy", "regression"}),
         (SCORERS, {"masked", "causal", "head"}),
+        (DEMONSTRATIONS, {"per-label", "gpt3", "in-context"}),
     ],
-    ids=["methods", "tunings", "objectives", "scorers"],
+    ids=["methods", "tunings", "objectives", "scorers", "demonstrations"],
 )
 def test_every_file_of_a_catalogue_enters_something(registry: Registry[object], least: set[str]) -> None:
     assert least <= set(registry.names())
@@ -101,7 +103,9 @@ def test_every_file_of_a_catalogue_enters_something(registry: Registry[object], 
 NEEDED = {"pattern": {"pattern": "bias"}, "peft": {"method": "loha"}}
 
 
-@pytest.mark.parametrize("registry", [METHODS, TUNINGS], ids=["methods", "tunings"])
+@pytest.mark.parametrize(
+    "registry", [METHODS, TUNINGS, DEMONSTRATIONS], ids=["methods", "tunings", "demonstrations"]
+)
 def test_settings_in_a_registry_have_defaults_and_are_told_by_the_name_they_are_registered_under(
     registry: Registry[type],
 ) -> None:
