@@ -103,9 +103,7 @@ def test_every_file_of_a_catalogue_enters_something(registry: Registry[object], 
 NEEDED = {"pattern": {"pattern": "bias"}, "peft": {"method": "loha"}}
 
 
-@pytest.mark.parametrize(
-    "registry", [METHODS, TUNINGS, DEMONSTRATIONS], ids=["methods", "tunings", "demonstrations"]
-)
+@pytest.mark.parametrize("registry", [METHODS, TUNINGS, DEMONSTRATIONS], ids=["methods", "tunings", "demonstrations"])
 def test_settings_in_a_registry_have_defaults_and_are_told_by_the_name_they_are_registered_under(
     registry: Registry[type],
 ) -> None:
