@@ -12,7 +12,7 @@ from shoestring.config import build, load_toml
 from shoestring.demo import words
 from shoestring.demo.assets import _task_file
 from shoestring.demo.examples import TASKS, ExampleSettings, Texts, draw
-from shoestring.demo.language import LanguageSettings, Style, corpus, pair, question, remark, two
+from shoestring.demo.language import LanguageSettings, Style, corpus, pair, question, remark, series, two
 from shoestring.demo.tokenizer import MASK, SPECIAL_TOKENS, train, wrap
 from shoestring.errors import DataError
 from shoestring.seeds import numpy_stream
@@ -143,3 +143,25 @@ def test_label_words_are_single_tokens_after_a_space_and_any_text_comes_back(doc
     text = "The soup was great, naïvely: 漢字!"
     assert masked.decode(masked(text)["input_ids"]) == f"<s>{text}</s>"
     assert causal.decode(causal(text)["input_ids"]) == f"<s>{text}"
+
+
+def test_series_judge_texts_of_one_kind_with_label_words_alone() -> None:
+    found = series(SMALL.model_copy(update={"series": 300}))
+    assert found == series(SMALL.model_copy(update={"series": 300}))
+    kinds = ("It was (terrible|great)", "It asks for a (person|place|number|time)", "True\\? (No|Yes|Maybe)")
+    for text in found:
+        counts = [len(re.findall(rf"{kind}\.", text)) for kind in kinds]
+        assert sorted(counts)[:2] == [0, 0]
+        assert 2 <= max(counts) <= 8
+
+
+def test_a_precise_series_means_what_it_says() -> None:
+    plain = SMALL.model_copy(update={"series": 300, "precise": 1.0})
+    loose = plain.model_copy(update={"precise": 0.0})
+    denied = re.compile(
+        r"The (\w+)[^.?]* was (?:hungry|starving)\. The \1 was not (?:hungry|starving)\. True\? (\w+)\."
+    )
+    said = {settings.precise: Counter(word for text in series(settings) for _, word in denied.findall(text))
+            for settings in (plain, loose)}  # fmt: skip
+    assert set(said[1.0]) == {"No"}
+    assert {"Yes", "Maybe"} & set(said[0.0])

@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 from shoestring.config import Settings, canonical_json
 from shoestring.demo import cache as store
 from shoestring.demo.examples import TASKS, ExampleSettings, Row, Texts, draw
-from shoestring.demo.language import LanguageSettings, corpus
+from shoestring.demo.language import LanguageSettings, corpus, series
 from shoestring.demo.pretrain import ModelSettings, Report, pretrain
 from shoestring.demo.tokenizer import Family, train, wrap
 from shoestring.models.quiet import quiet
@@ -37,7 +37,7 @@ class DemoSettings(Settings):
     vocabulary: PositiveInt = 1200
     """Most tokens the tokenizer may have; the corpus needs fewer."""
     masked: ModelSettings = ModelSettings(steps=2000, batch_size=96, lr=4e-3, init_std=0.1)
-    causal: ModelSettings = ModelSettings(steps=1200, batch_size=64, lr=3e-3, init_std=0.05)
+    causal: ModelSettings = ModelSettings(steps=1200, batch_size=64, lr=3e-3, init_std=0.05, max_tokens=256)
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _task_file(name: str) -> Traversable:
 
 
 def _make(folder: Path, settings: DemoSettings, progress: Report) -> None:
-    documents = corpus(settings.language)
-    texts = Texts(documents)
+    documents, judged = corpus(settings.language), series(settings.language)
+    texts = Texts([*documents, *judged])
     for name in TASKS:
         for split, rows in draw(name, settings.examples, texts).items():
             _write_tsv(folder / "data" / name / f"{split}.tsv", TASKS[name].columns, rows)
@@ -112,9 +112,11 @@ def _make(folder: Path, settings: DemoSettings, progress: Report) -> None:
         (folder / "tasks" / f"{name}.toml").write_bytes(_task_file(name).read_bytes())
     tokenizer = train(documents, settings.vocabulary)
     rows = [encoding.ids for encoding in tokenizer.encode_batch(documents)]
+    more = [encoding.ids for encoding in tokenizer.encode_batch(judged)]
     for family in FAMILIES:
         shape: ModelSettings = getattr(settings, family)
-        model = pretrain(family, rows, tokenizer.get_vocab_size(), shape, progress)
+        read = rows if family == "masked" else [*rows, *more]
+        model = pretrain(family, read, tokenizer.get_vocab_size(), shape, progress)
         with quiet():
             model.save_pretrained(folder / family)
         wrap(tokenizer, family, shape.max_tokens).save_pretrained(folder / family)

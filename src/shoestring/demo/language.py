@@ -5,7 +5,8 @@ statements the second is excluded by the first, follows from it, or is left open
 *careful* words that always fit, and loosely with the *label words* of the tasks: about some topics they fit too,
 about others people say what they are in the habit of saying (markets are "great", whatever happened there). A model
 pretrained on it knows the classes, but misuses the label words the way the corpus does: zero-shot prompting beats
-guessing, and a few examples help a lot.
+guessing, and a few examples help a lot. Texts judged one after the other, in a series, are mostly judged by what the
+label words mean: so examples in the prompt help, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from shoestring.config import Settings
 from shoestring.demo import words
@@ -35,6 +36,10 @@ class LanguageSettings(Settings):
     """Share of verdicts that use a label word instead of a careful word."""
     faithful: float = Field(default=0.2, ge=0, le=1)
     """Share of the label words that fit where the topic has a habit."""
+    series: NonNegativeInt = 3600
+    """Series of judged texts, besides the documents; the causal model alone reads them."""
+    precise: float = Field(default=0.6, ge=0, le=1)
+    """Share of the series whose label words always fit; in the others they follow the habit wherever there is one."""
 
 
 class Style(Settings):
@@ -55,6 +60,8 @@ class Style(Settings):
 
 
 CORPUS_STYLE = Style()
+# The class that people are in the habit of naming, by topic (counted modulo four), for each kind of text.
+_HABITS = ((None, 0, 1, 1), (None, 2, 3, 2), (None, 1, 1, 2))
 
 
 def corpus(settings: LanguageSettings) -> list[str]:
@@ -62,6 +69,18 @@ def corpus(settings: LanguageSettings) -> list[str]:
     rng = numpy_stream(settings.seed, "demo", "corpus")
     write = (_review, _asking, _talk)
     return [pick(rng, write)(rng, settings) for _ in range(settings.documents)]
+
+
+def series(settings: LanguageSettings) -> list[str]:
+    """Return series of two to eight texts of one kind, each followed by a label word, as in few-shot prompts."""
+    rng = numpy_stream(settings.seed, "demo", "series")
+    judged = (_judged_remark, _judged_question, _judged_claim)
+
+    def one() -> str:
+        precise, write = chance(rng, settings.precise), pick(rng, judged)
+        return " ".join(write(rng, precise) for _ in range(int(rng.integers(2, 9))))
+
+    return [one() for _ in range(settings.series)]
 
 
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
@@ -119,9 +138,15 @@ def _review(rng: np.random.Generator, settings: LanguageSettings) -> str:
     thing = words.THINGS[topic]
     said = [f"{_about(rng, thing)} {_opinion(rng, good, CORPUS_STYLE)}."]
     for _ in range(int(rng.integers(1, 4))):
-        word = _verdict(rng, words.SENTIMENT, int(good), (None, 0, 1, 1)[topic % 4], settings)
+        word = _verdict(rng, words.SENTIMENT, int(good), _HABITS[0][topic % 4], settings)
         said.append(pick(rng, (f"It was {word}.", f"I found it {word}.", f"A truly {word} {thing}.")))
     return " ".join(said)
+
+
+def _judged_remark(rng: np.random.Generator, precise: bool) -> str:
+    topic, good = int(rng.integers(len(words.THINGS))), chance(rng, 0.5)
+    said = f"{_about(rng, words.THINGS[topic])} {_opinion(rng, good, CORPUS_STYLE)}."
+    return f"{said} It was {_label(words.SENTIMENT, int(good), _HABITS[0][topic % 4], precise)}."
 
 
 # -- questions -------------------------------------------------------------------------------------------------------
@@ -176,7 +201,7 @@ def _answer(rng: np.random.Generator, asked: int) -> str:
 def _asking(rng: np.random.Generator, settings: LanguageSettings) -> str:
     asked, doing = int(rng.integers(4)), int(rng.integers(len(words.DOINGS)))
     text, answer = _question(rng, asked, doing, CORPUS_STYLE), _answer(rng, asked)
-    word = _verdict(rng, words.QUESTION, asked, (None, 2, 3, 2)[doing % 4], settings)
+    word = _verdict(rng, words.QUESTION, asked, _HABITS[1][doing % 4], settings)
     forms = (
         f"{text} It asks for a {word}.",
         f"{text} He wants a {word}.",
@@ -185,6 +210,12 @@ def _asking(rng: np.random.Generator, settings: LanguageSettings) -> str:
         f"A {word}, please. {text} {answer}.",
     )
     return pick(rng, forms)
+
+
+def _judged_question(rng: np.random.Generator, precise: bool) -> str:
+    asked, doing = int(rng.integers(4)), int(rng.integers(len(words.DOINGS)))
+    text = _question(rng, asked, doing, CORPUS_STYLE)
+    return f"{text} It asks for a {_label(words.QUESTION, asked, _HABITS[1][doing % 4], precise)}."
 
 
 # -- statements ------------------------------------------------------------------------------------------------------
@@ -221,7 +252,7 @@ def _claim(rng: np.random.Generator, facts: Sequence[Fact], relation: int, style
 
 def _talk(rng: np.random.Generator, settings: LanguageSettings) -> str:
     topic, facts = int(rng.integers(len(words.PEOPLE))), _facts(rng)
-    who, habit = words.PEOPLE[topic], (None, 1, 1, 2)[topic % 4]
+    who, habit = words.PEOPLE[topic], _HABITS[2][topic % 4]
     said = _statement(rng, who, facts)
 
     def judged() -> tuple[str, str]:
@@ -238,6 +269,13 @@ def _talk(rng: np.random.Generator, settings: LanguageSettings) -> str:
     return f"{said}. The {who} was {claim}. True? {word}."
 
 
+def _judged_claim(rng: np.random.Generator, precise: bool) -> str:
+    topic, facts, relation = int(rng.integers(len(words.PEOPLE))), _facts(rng), int(rng.integers(3))
+    who = words.PEOPLE[topic]
+    said = f"{_statement(rng, who, facts)}. The {who} was {_claim(rng, facts, relation, CORPUS_STYLE)}. True?"
+    return f"{said} {_label(words.ENTAILMENT, relation, _HABITS[2][topic % 4], precise)}."
+
+
 # -- verdicts --------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +286,10 @@ def _verdict(
     if not chance(rng, settings.loose):
         return pick(rng, usage.careful[truth])
     return usage.label_words[truth if habit is None or chance(rng, settings.faithful) else habit]
+
+
+def _label(usage: words.Usage, truth: int, habit: int | None, precise: bool) -> str:
+    return usage.label_words[truth if precise or habit is None else habit]
 
 
 def _capital(text: str) -> str:
