@@ -27,7 +27,7 @@ def single(masked: str | None = T1, causal: str | None = "*bos**sent_0*_It_was",
         sentences=("text",),
         labels=(Label(name="0", word="terrible"), Label(name="1", word="great")),
         templates={"default": Template(masked=masked, causal=causal)},
-        limits=Limits(**limits),
+        limits=Limits.model_validate(limits),
     )
 
 
@@ -37,7 +37,7 @@ def pair(masked: str, causal: str | None = None, **limits: int) -> Task:
         sentences=("first", "second"),
         labels=(Label(name="no", word="No"), Label(name="yes", word="Yes")),
         templates={"default": Template(masked=masked, causal=causal)},
-        limits=Limits(**limits),
+        limits=Limits.model_validate(limits),
     )
 
 
@@ -337,8 +337,8 @@ def test_a_template_is_chosen_by_name_or_given_as_text(toy_bpe):
 
 def test_a_template_without_the_form_asked_for_is_refused_with_those_that_have_it(toy_bpe):
     both = {"default": Template(masked=T1), "other": Template(causal="*sent_0*_It_was")}
+    chosen = PromptSettings(template="default")
     with pytest.raises(TemplateError, match="template 'default' has no causal form; choose one that has: other"):
-        chosen = PromptSettings(template="default")
         PromptEncoder(single().model_copy(update={"templates": both}), toy_bpe, "causal", chosen)
     with pytest.raises(TemplateError, match=re.escape("has no causal form; write one that has no `*mask*`")):
         PromptEncoder(single(causal=None), toy_bpe, "causal")
