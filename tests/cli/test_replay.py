@@ -89,7 +89,7 @@ def test_what_was_tuned_is_tuned_again(
 ) -> None:
     folder, _ = make(tmp_path / "runs", tiny_masked_folder, tiny_original, tuning={"kind": kind})
     shell("replay", folder, "--out", "tuned")
-    name = "adapter_model.safetensors" if kind == "lora" else "model.safetensors"
+    name = "adapter_model.safetensors" if kind == "lora" else "tuned.safetensors"
     assert same(Path("tuned"), folder / "model", name)
     if kind == "lora":
         assert json.loads(Path("tuned/adapter_config.json").read_text())["r"] == 8

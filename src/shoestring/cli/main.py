@@ -11,6 +11,7 @@ from shoestring._version import __version__
 from shoestring.cli.bench import bench
 from shoestring.cli.data import data
 from shoestring.cli.demo import demo
+from shoestring.cli.export import export
 from shoestring.cli.group import Commands
 from shoestring.cli.prompts import prompts
 from shoestring.cli.replay import replay
@@ -50,6 +51,7 @@ app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.command("table")(table)
+app.command("export")(export)
 app.command("replay")(replay)
 app.add_typer(bench, name="bench")
 

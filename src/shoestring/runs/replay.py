@@ -74,7 +74,7 @@ def replay_run(
     progress = progress or Silent()
     trajectory = Trajectory.read(log)
     origin = _origin(trajectory)
-    _refuse_full(out)
+    refuse_full(out)
     wanted = {"device": device or trajectory.header.device}
     if model is not None:
         wanted |= {"name": model, "revision": None}
@@ -99,7 +99,12 @@ def _origin(trajectory: Trajectory) -> Origin:
     return build(Origin, trajectory.header.about, str(trajectory.place))
 
 
-def _refuse_full(out: Path) -> None:
+def refuse_full(out: Path) -> None:
+    """Refuse to write a model where something is.
+
+    Raises:
+        OutputError: if `out` is a file, or a folder that is not empty.
+    """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         what = "is a file" if out.is_file() else "is a folder that holds something"
         raise OutputError(f"{out} {what}; choose another place to write the model to")
