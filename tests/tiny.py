@@ -19,11 +19,13 @@ from shoestring.demo.language import LanguageSettings
 from shoestring.demo.pretrain import ModelSettings
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import METHODS
+from shoestring.models.generation import Generator
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.quiet import quiet
 from shoestring.models.scoring import SCORERS
-from shoestring.models.settings import MODEL_KINDS
-from shoestring.prompts.encoding import EncodedPrompt, PromptEncoder
+from shoestring.models.settings import MODEL_KINDS, GenerationSettings
+from shoestring.prompts.build import build_encoder
+from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.prompts.settings import PromptSettings
 from shoestring.runs.config import RunConfig, load_config
 from shoestring.tasks.spec import Task
@@ -214,6 +216,33 @@ REGRESSION: dict[str, Any] = {
 }
 
 
+# Tasks whose examples bring their own answers.
+WRITTEN: dict[str, Any] = {
+    "kind": "generation",
+    "labels": [],
+    "metrics": ["token-f1", "exact-match"],
+    "templates": {"first": {"text": {"prompt": "{{ sentence }} It was", "answer": " {{ candidate }}\n"}}},
+    "generation": {"max_new_tokens": 5},
+    "limits": {"max_tokens": 60},
+}
+CHOSEN: dict[str, Any] = {
+    "kind": "multiple-choice",
+    "labels": [],
+    "templates": {"first": {"text": {"prompt": "{{ sentence }} It was", "answer": " {{ candidate }}"}}},
+    "limits": {"max_tokens": 60},
+}
+
+
+def answered(count: int = 6, seed: int = 5) -> list[Example]:
+    """Return examples of `task_of(**WRITTEN)` and `task_of(**CHOSEN)`: two to four candidates, one or two right."""
+    found = []
+    for number, (text, label) in enumerate(rows(count, seed)):
+        words = ["not " + ADJECTIVES["0"][number % 4], *ADJECTIVES[label][: 1 + number % 3]]
+        golds = tuple(words[number % 2 : 1 + number % 2 + number % 3 // 2])
+        found.append(Example(f"train:{number}", (text,), golds[0], candidates=tuple(words), golds=golds))
+    return found
+
+
 def examples(count: int = 12, seed: int = 5) -> list[Example]:
     """Return examples of `task_of()`."""
     return [Example(f"train:{n}", (text,), label) for n, (text, label) in enumerate(rows(count, seed))]
@@ -221,7 +250,7 @@ def examples(count: int = 12, seed: int = 5) -> list[Example]:
 
 def prompted(
     architecture: str,
-    kind: str,
+    kind: Any,
     *,
     task: Task | None = None,
     dtype: torch.dtype = torch.float32,
@@ -235,9 +264,12 @@ def prompted(
         changes = {"num_labels": labels} | changes
     model = build_model(architecture, kind, **changes).to(dtype)
     tokenizer = bpe_tokenizer()
-    form: Any = "causal" if kind == "seq2seq" else kind  # The same texts, in front of another model.
-    encoder = PromptEncoder(task, tokenizer, form, PromptSettings(answer=answer), 64)
-    return PromptedModel(model, task, encoder, SCORERS.get(kind), int(str(tokenizer.pad_token_id)))
+    # Without a text form, a sequence-to-sequence model is asked what a causal one is.
+    form = "causal" if kind == "seq2seq" and task.template().text is None else kind
+    encoder = build_encoder(task, tokenizer, form, PromptSettings(answer=answer), 64)
+    pad = int(str(tokenizer.pad_token_id))
+    generator = Generator(tokenizer, task.generation, GenerationSettings(), pad) if task.generation else None
+    return PromptedModel(model, task, encoder, SCORERS.get(kind), pad, generator=generator)
 
 
 def encoded(subject: PromptedModel, count: int = 12, seed: int = 5) -> list[EncodedPrompt]:

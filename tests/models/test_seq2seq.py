@@ -206,7 +206,7 @@ def test_zeroth_order_steps_are_those_of_replay_whatever_the_engine(
     batch = subject.collate(ragged(9, 4, 7, options=options))
     for objective in ("cross-entropy", "language-model"):
         losses = partial(OBJECTIVES.get(objective).losses, subject)
-        prepared = OBJECTIVES.get(objective).prepare(batch)
+        prepared = OBJECTIVES.get(objective).prepare(batch, ())
         wanted, _ = trained(subject, losses, prepared, "replay")
         found, repeated = trained(subject, losses, prepared, engine)
         assert found == pytest.approx(wanted, rel=1e-7, abs=1e-7)

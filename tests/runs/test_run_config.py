@@ -65,6 +65,12 @@ CHANGES = {
     "prompt.calibration": ("prompt.calibration=contextual",),
     "prompt.score": ("prompt.score=sum",),
     "prompt.templates": ('prompt.templates=["lm-bff"]',),
+    "generation.max_new_tokens": ("generation.max_new_tokens=7",),
+    "generation.stop": ("generation.stop=.",),
+    "generation.sampling": ("generation.sampling=true",),
+    "generation.temperature": ("generation.sampling=true", "generation.temperature=0.5"),
+    "generation.top_p": ("generation.sampling=true", "generation.top_p=0.5"),
+    "generation.beams": ("generation.beams=2",),
     "tuning.kind": ("tuning.kind=bitfit",),
     "seed": ("seed=14",),
     "method.kind": ("method.kind=adam",),
@@ -157,6 +163,8 @@ def home(key: str) -> RunConfig:
     if key in ("prompt.begin", "prompt.calibration_demonstrations"):
         shown = {"demonstrations": {"kind": "in-context"}, "calibration": "surface-form"}
         sections |= {"task": "mezo/SST2", "model": {"kind": "causal", "name": "opt"}, "prompt": shown}
+    if section == "generation":
+        sections |= {"task": "mezo/SQuAD", "model": {"kind": "causal", "name": "opt"}}
     if key == "prompt.answer":
         sections["model"] = {"kind": "causal", "name": "opt"}
     if key == "tuning.dropout":
@@ -187,11 +195,12 @@ def test_every_setting_is_tested_above() -> None:
     known |= set(settings_of("data", [fields["data"].annotation])) | set(
         settings_of("prompt", [fields["prompt"].annotation])
     )
+    known |= set(settings_of("generation", [fields["generation"].annotation]))
     known |= set(settings_of("model", (entry for _, entry in MODEL_KINDS.items())))
     known |= set(settings_of("method", (entry for _, entry in METHODS.items())))
     known |= set(settings_of("tuning", (entry for _, entry in TUNINGS.items())))
     assert known == set(CHANGES) | {"data.revision", "method.log_every"}
-    assert set(fields) == {"task", "data", "model", "prompt", "tuning", "method", "seed", "output"}
+    assert set(fields) == {"task", "data", "model", "prompt", "tuning", "method", "generation", "seed", "output"}
 
 
 SUBSET = {"mode": "subset", "num_train": 8, "num_dev": 4}

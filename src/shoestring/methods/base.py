@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from shoestring.memory import PeakMemory
+    from shoestring.models.generation import OnText
     from shoestring.models.prediction import OnScores
     from shoestring.models.prompted import PromptedModel
     from shoestring.progress import Bar
@@ -51,6 +52,20 @@ class Predictor(Protocol):
         ...
 
 
+class Writer(Predictor, Protocol):
+    """Writes an answer to every prompt as well, which generation tasks ask for."""
+
+    def generate(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        batch_size: int,
+        bar: Bar | None = None,
+        on_text: OnText | None = None,
+    ) -> list[str]:
+        """Return answers [N] to `prompts`, in their order, and tell `on_text` each as soon as it is there."""
+        ...
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a method made: a predictor, and facts about the making for the record (steps, selected step, ...)."""
@@ -68,7 +83,8 @@ class Method(Protocol):
         needs_backward: whether it needs gradients, and so an objective that has them.
 
     A method may also say `shows: ClassVar[bool]`, whether it always or never has demonstrations, where others have them
-    if a run asks for them; and `reads_train = False` if it does not look at training prompts, which are not made then.
+    if a run asks for them; `reads_train = False` if it does not look at training prompts, which are not made then; and
+    `writes = False` if its predictor is no `Writer`, so that it is refused generation tasks.
     """
 
     trains: ClassVar[bool]

@@ -27,7 +27,8 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = Fals
         `input_ids`, `attention_mask`, `token_type_ids` [N, L]; `labels` [N] (int64 ids, or float32 values);
         and for prompted models `position` [N], `option_ids`, `option_mask` and `option_scored` [N, C, O]: the mask is 1
         at a candidate's tokens, `option_scored` at those of them whose log-probabilities count. Where prompts have
-        different numbers of candidates, C is the largest, and both are zero for a candidate that is not there. With
+        different numbers of candidates, C is the largest, and both are zero for a candidate that is not there. Where
+        several candidates may be right, `option_right` [N, C] is 1 at those that are. With
         `share` also `tree_ids`, `tree_positions`, `tree_ends` [N, T], `tree_reads` [N, R] and `tree_sources` [N, C, O]:
         see `packing`.
     """
@@ -51,6 +52,9 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = Fals
         batch["option_mask"] = torch.stack([_padded(options, width, 0) for options in ones])
         scored = [[*_scored(prompt), *[()] * (count - len(prompt.options))] for prompt in prompts]
         batch["option_scored"] = torch.stack([_padded(options, width, 0) for options in scored])
+        if any(prompt.right for prompt in prompts):
+            right = [[int(number in prompt.right) for number in range(count)] for prompt in prompts]
+            batch["option_right"] = torch.tensor(right)
         if share:
             packed = [pack([prompt]) for prompt in prompts]
             batch |= stack(packed, pad_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from shoestring.progress import Bar
     from shoestring.prompts.encoding import EncodedPrompt
+
+
+OnText = Callable[[int, str], None]
+"""Told the number of a prompt and its answer, as soon as it is written."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Generator:
         batch_size: int,
         bar: Bar | None = None,
         budget: Budget | None = None,
+        on_text: OnText | None = None,
     ) -> list[str]:
         """Return the answers to prompts, in their order, without space at their ends; the model is in eval mode.
 
@@ -75,6 +80,7 @@ class Generator:
             batch_size: most prompts of a batch.
             bar: advanced by one for each prompt.
             budget: most tokens that a batch of prompts may have; halved when memory runs out.
+            on_text: called with the number of a prompt and its answer as soon as that is there, in any order.
 
         Raises:
             ModelError: if nothing could end an answer, or memory does not suffice for a single prompt.
@@ -90,7 +96,10 @@ class Generator:
             try:
                 for tried in _batches(prompts, rooms, left, batch_size, budget.on(model.device)):
                     found = self._ids(model, [prompts[index] for index in tried], rooms[tried[0]], stops)
-                    texts |= {index: self.text(ids, stops) for index, ids in zip(tried, found, strict=True)}
+                    for index, ids in zip(tried, found, strict=True):
+                        texts[index] = self.text(ids, stops)
+                        if on_text is not None:
+                            on_text(index, texts[index])
                     if bar is not None:
                         bar.advance(len(tried))
                 continue

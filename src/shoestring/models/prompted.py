@@ -14,9 +14,9 @@ from shoestring.data.example import Example
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
-from shoestring.models.generation import Generator
+from shoestring.models.generation import Generator, OnText
 from shoestring.models.prediction import Collecting, OnScores, scored
-from shoestring.models.scoring import Scorer
+from shoestring.models.scoring import Reader, Scorer
 from shoestring.models.sharing import ROWS, Sharing, longest_of
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
@@ -95,6 +95,17 @@ class PromptedModel:
         self._count(batch)
         return self.scorer.answer_log_probs(self.model, batch)
 
+    def text_log_probs(self, batch: Batch) -> Tensor:
+        """Return log p of prompts with their right answers, but for their first tokens [N].
+
+        Raises:
+            ModelError: if the model is not causal: it gives no probability to what it reads.
+        """
+        if not isinstance(self.scorer, Reader):
+            raise ModelError("only a causal model gives its prompt a probability: use model.kind='causal'")
+        self._count(batch)
+        return self.scorer.text_log_probs(self.model, batch)
+
     def predict(
         self,
         prompts: Sequence[EncodedPrompt],
@@ -124,7 +135,13 @@ class PromptedModel:
         return collecting.scores()
 
     def generate(
-        self, prompts: Sequence[EncodedPrompt], batch_size: int, bar: Bar | None = None, *, greedy: bool = False
+        self,
+        prompts: Sequence[EncodedPrompt],
+        batch_size: int,
+        bar: Bar | None = None,
+        on_text: OnText | None = None,
+        *,
+        greedy: bool = False,
     ) -> list[str]:
         """Return the model's written answers to prompts, in their order; eval mode, no gradients.
 
@@ -134,6 +151,7 @@ class PromptedModel:
             prompts: encoded prompts; their variants are not looked at.
             batch_size: most prompts of a batch, which `budget` bounds too.
             bar: advanced by one for each prompt.
+            on_text: called with the number of a prompt and its answer as soon as that is there, in any order.
             greedy: take the likeliest token whatever the run's settings are.
 
         Raises:
@@ -145,7 +163,7 @@ class PromptedModel:
         self.passes.forward_examples += len(prompts)
         generator = self.generator.greedy if greedy else self.generator
         with evaluating(self.model):
-            return generator.generate(self.model, prompts, batch_size, bar, self.budget)
+            return generator.generate(self.model, prompts, batch_size, bar, self.budget, on_text)
 
     def _shares(self, prompts: Sequence[EncodedPrompt]) -> bool:
         long = [prompt for prompt in prompts if len(prompt.options) > 1 and max(map(len, prompt.options)) > 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,15 @@ class Scorer(Protocol):
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return sum of log p(token) over the right answer's tokens [N], and the number of those tokens [N]."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A scorer that gives a probability to what is read as well."""
+
+    def text_log_probs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return the sum of log p over all tokens of prompt and right answer but the first [N]."""
         ...
 
 
@@ -65,6 +74,12 @@ def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
 def full_precision(tensor: Tensor) -> Tensor:
     """Return `tensor` in float32; float64 stays. Half-precision scores would differ in the second decimal."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return log softmax(logits)[token] [N, T], in full precision, of logits [N, T, V], without another such table."""
+    logits = full_precision(logits)
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
 
 
 @contextmanager

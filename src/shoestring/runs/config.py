@@ -23,7 +23,7 @@ from shoestring.config import (
 from shoestring.data.settings import DataSettings
 from shoestring.errors import ShoestringError
 from shoestring.methods.base import METHODS
-from shoestring.models.settings import MODEL_KINDS
+from shoestring.models.settings import MODEL_KINDS, GenerationSettings
 from shoestring.prompts.problems import prompt_problems
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.load import load_task
@@ -91,6 +91,7 @@ class RunConfig(Settings):
     prompt: PromptSettings = PromptSettings()
     tuning: AnyTuning = Full()
     method: AnyMethod
+    generation: GenerationSettings = GenerationSettings()
     seed: int = Field(default=13, ge=0, lt=2**32)
     """Draws the split and everything random in the method, as in the papers, each from its own named stream."""
     output: OutputSettings = OutputSettings()
@@ -102,6 +103,11 @@ class RunConfig(Settings):
         So a version that adds a setting finds what an older one ran; one that changes a default raises `DEFAULTS`.
         """
         return digest([DEFAULTS, _without(essentials(self), _NO_NUMBER)])
+
+    @cached_property
+    def asked(self) -> Task:
+        """The task, its answers as long and ending where `generation` says."""
+        return self.generation.applied_to(self.task)
 
     def identity(self) -> dict[str, Any]:
         """Return every setting that can change a number, defaults included, as plain JSON values."""
@@ -124,10 +130,27 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        problems = [*self._about_data(), *self._about_tuning(), *self._about_prompt(), *self._about_objective()]
+        problems = [*self._about_task(), *self._about_data(), *self._about_tuning()]
+        problems += [*self._about_prompt(), *self._about_objective()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _about_task(self) -> list[str]:
+        task, problems = self.task, list[str]()
+        if not task.labels and not self.model.writes:
+            fitting = [f"model.kind={name!r}" for name, kind in MODEL_KINDS.items() if kind.writes]
+            problems.append(
+                f"model.kind={self.model.kind!r} cannot be asked for answers that the examples of {task.name} bring; "
+                f"use {' or '.join(fitting)}"
+            )
+        if task.has_scores:
+            default = GenerationSettings()
+            idle = [key for key in type(default).model_fields if getattr(self.generation, key) != getattr(default, key)]
+            problems += [f"generation.{key} has no effect: answers to {task.name} are not written" for key in idle]
+        elif not getattr(self.method, "writes", True):
+            problems.append(f"method.kind={self.method.kind!r} writes no answers, which {task.name} asks for")
+        return problems
 
     def _about_data(self) -> list[str]:
         data, kind = self.data, self.method.kind
@@ -155,7 +178,7 @@ class RunConfig(Settings):
         return []
 
     def _about_prompt(self) -> list[str]:
-        problems = prompt_problems(self.task, self.model.kind, self.prompt)
+        problems = prompt_problems(self.asked, self.model.kind, self.prompt)
         shows, kind = getattr(self.method, "shows", None), self.method.kind
         if shows is True and self.prompt.demonstrations is None:
             problems.append(f"method.kind={kind!r} needs prompt.demonstrations, such as {{ kind = 'in-context' }}")
@@ -181,6 +204,8 @@ class RunConfig(Settings):
             )
         if objective.needs_vocabulary and self.model.kind == "head":
             problems.append(f"method.objective={name!r} needs a language model, not model.kind='head'")
+        if objective.needs_causal and self.model.kind != "causal":
+            problems.append(f"method.objective={name!r} needs model.kind='causal', not {self.model.kind!r}")
         if self.task.kind not in objective.kinds:
             problems.append(f"method.objective={name!r} is not defined for {self.task.kind}, which {self.task.name} is")
         return problems

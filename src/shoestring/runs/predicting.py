@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from shoestring.models.combining import inputs_of
+from shoestring.models.evaluation import evaluate, taught
 from shoestring.models.prompted import predictions
 
 if TYPE_CHECKING:
     from shoestring.data.example import Example
-    from shoestring.methods.base import Outcome
+    from shoestring.methods.base import Outcome, Writer
     from shoestring.progress import Progress
     from shoestring.prompts.encoding import EncodedPrompt
     from shoestring.runs.answer_log import AnswerLog
     from shoestring.runs.config import RunConfig
 
 Prompts = Mapping[str, Sequence["EncodedPrompt"]]
+TEXTS = "written"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was predicted, by split.
+
+    Attributes:
+        scores: of the candidates [N, C]; of a generation task, mean log p of the right answers' tokens [N, 1].
+        texts: written answers [N], of a generation task.
+    """
+
+    scores: Mapping[str, Tensor]
+    texts: Mapping[str, Sequence[str]]
+
+
+def answer(outcome: Outcome, prompts: Prompts, config: RunConfig, log: AnswerLog, progress: Progress) -> Answered:
+    """Return the predictions of all splits but train; those that `log` has are not made again."""
+    names, written = predicted_splits(prompts), not config.task.has_scores
+    asked = {name: taught(prompts[name]) if written else prompts[name] for name in names}
+    scores = {name: predict(outcome, name, asked[name], config, log, progress) for name in names}
+    texts = {name: write(outcome, name, prompts[name], config, log, progress) for name in names if written}
+    return Answered(scores, texts)
 
 
 def predicted_splits(prompts: Prompts) -> list[str]:
@@ -48,11 +73,47 @@ def predict(
     return pad_sequence([rows[prompt.uid] for prompt in prompts], batch_first=True, padding_value=-torch.inf)
 
 
+def write(
+    outcome: Outcome, name: str, prompts: Sequence[EncodedPrompt], config: RunConfig, log: AnswerLog, progress: Progress
+) -> list[str]:
+    """Return the written answers [N] of a split; those that `log` has are not made again, the others are written to it.
+
+    In the log they stand beside the scores of the right answers, under a name of their own.
+    """
+    place = f"{name}: {TEXTS}"
+    texts = {uid: str(answer) for uid, answer in log.known(place).items()}
+    left = [prompt for prompt in prompts if prompt.uid not in texts]
+    if left:
+        # A method whose predictor writes nothing is refused these tasks when the config is built.
+        writer = cast("Writer", outcome.predictor)
+        with progress.bar(f"{config.task.name}: write {name}", len(left)) as bar:
+            found = writer.generate(
+                left, config.output.eval_batch_size, bar, lambda number, text: log.add(place, left[number].uid, text)
+            )
+        texts |= {prompt.uid: text for prompt, text in zip(left, found, strict=True)}
+    return [texts[prompt.uid] for prompt in prompts]
+
+
+def metrics_of(config: RunConfig, prompts: Prompts, found: Answered) -> dict[str, dict[str, float]]:
+    """Return the metrics of each split."""
+    return {
+        name: evaluate(config.task, prompts[name], rows, found.texts.get(name)) for name, rows in found.scores.items()
+    }
+
+
 def prediction_rows(
-    config: RunConfig, prompts: Prompts, examples: Mapping[str, Sequence[Example]], scores: Mapping[str, Tensor]
+    config: RunConfig, prompts: Prompts, examples: Mapping[str, Sequence[Example]], found: Answered
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row a prediction: split, uid, the right answer, the predicted one, and the scores of all."""
-    for split, rows in scores.items():
+    """Yield one row a prediction: split, uid, the right answer, the predicted one, and the scores of all.
+
+    Of a generation task: split, uid, all right answers, the written one, and the mean log p of a token of the first
+    right one.
+    """
+    for split, texts in found.texts.items():
+        for prompt, text, row in zip(prompts[split], texts, found.scores[split], strict=True):
+            answer = {"golds": list(prompt.golds), "prediction": text}
+            yield {"split": split, "uid": prompt.uid, **answer, "score": float(row[0])}
+    for split, rows in found.scores.items() if config.task.has_scores else ():
         predicted = predictions(config.task, rows).tolist()
         for prompt, example, number, row in zip(prompts[split], examples[split], predicted, rows, strict=True):
             answer = _answer(config, prompt, example, number)

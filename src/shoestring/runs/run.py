@@ -20,7 +20,7 @@ from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
 from shoestring.models.budget import Budget
 from shoestring.models.embedding import Embedder
-from shoestring.models.evaluation import evaluate
+from shoestring.models.generation import Generator
 from shoestring.models.loading import LoadedModel, is_still, load_longest_input, load_model, load_tokenizer
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.quiet import quiet
@@ -36,7 +36,7 @@ from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
 from shoestring.runs.looking import apply_tuning
-from shoestring.runs.predicting import predict, predicted_splits, prediction_rows
+from shoestring.runs.predicting import answer, metrics_of, predicted_splits, prediction_rows
 from shoestring.runs.record import (
     PREDICTIONS,
     Memory,
@@ -47,6 +47,7 @@ from shoestring.runs.record import (
     read_record,
     write_record,
 )
+from shoestring.tasks.spec import Generation
 from shoestring.training.checkpoints import last_checkpoint, step_of
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
     Raises:
         ShoestringError: a subclass names each mistake.
     """
-    task, kind = config.task, config.model.kind
+    task, kind = config.asked, config.model.kind
     tokenizer = load_tokenizer(config.model)
     embed = _embedder(config)
     pool = Pool(splits.train, config.seed, splits.own, embed)
@@ -162,6 +163,7 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         _pad_id(loaded),
         settings=config.prompt,
         budget=Budget(config.output.eval_tokens),
+        generator=_generator(config, loaded),
     )
     objective = getattr(config.method, "objective", None)
     model = apply_tuning(config.tuning, base, prompts["train"], config.seed, objective)
@@ -198,6 +200,14 @@ def _pad_id(loaded: LoadedModel) -> int:
         name = loaded.settings.name
         raise ModelError(f"model.name={name!r} has no padding token, which a classification head needs")
     return int(pad)
+
+
+def _generator(config: RunConfig, loaded: LoadedModel) -> Generator | None:
+    """Return what writes answers, where the task asks for that."""
+    task = config.asked
+    if task.has_scores:
+        return None
+    return Generator(loaded.tokenizer, task.generation or Generation(), config.generation, _pad_id(loaded), config.seed)
 
 
 def _warm_up(config: RunConfig, prepared: Prepared) -> None:
@@ -249,11 +259,10 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         passes = PassCounts(**asdict(subject.passes))
         begin = time.perf_counter()
         with memory.lap("predict"), AnswerLog(folder.path / ANSWERS, _about(config, prepared, outcome)) as log:
-            names = predicted_splits(prompts)
-            scores = {name: predict(outcome, name, prompts[name], config, log, progress) for name in names}
+            found = answer(outcome, prompts, config, log, progress)
         done = record(
             "ok",
-            metrics={name: evaluate(config.task, prompts[name], rows) for name, rows in scores.items()},
+            metrics=metrics_of(config, prompts, found),
             facts=outcome.facts,
             passes=passes,
             seconds={"fit": outcome.seconds, "predict": time.perf_counter() - begin},
@@ -261,8 +270,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
                 weights=_bytes(subject), fit=memory.bytes["fit"], predict=memory.bytes["predict"], how=memory.how
             ),
         )
-        rows = prediction_rows(config, prompts, prepared.splits.named, scores)
-        write_jsonl(folder.path / PREDICTIONS, rows)
+        write_jsonl(folder.path / PREDICTIONS, prediction_rows(config, prompts, prepared.splits.named, found))
         if config.output.keep_model:
             folder.keep_model(partial(_save, config, prepared))
         folder.keep_trajectory()

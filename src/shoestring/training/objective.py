@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import PromptedModel
+from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.registry import Registry
 from shoestring.tasks.spec import Kind
 
@@ -19,15 +21,26 @@ class Objective(ABC):
     Attributes:
         differentiable: whether gradients exist; only zeroth-order methods take objectives without.
         needs_vocabulary: whether it reads log-probabilities over the vocabulary, which a classification head has not.
+        needs_causal: whether it reads log-probabilities of the prompt, which only a causal model has.
+        repeats: whether a batch of it may be repeated, so that one forward pass evaluates several points.
         kinds: kinds of tasks it is defined for.
     """
 
     differentiable: ClassVar[bool]
     needs_vocabulary: ClassVar[bool]
+    needs_causal: ClassVar[bool] = False
+    repeats: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]]
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Return a batch with what a loss needs to know of all its examples together: it may be cut or repeated."""
+    def prepare(self, batch: Batch, prompts: Sequence[EncodedPrompt]) -> Batch:
+        """Return a batch with what the losses need besides.
+
+        A batch may be cut and repeated afterwards, so what examples have to know of each other is put into it here.
+
+        Args:
+            batch: what `prompts` were collated to.
+            prompts: N encoded prompts.
+        """
         return batch
 
     @abstractmethod
@@ -46,5 +59,11 @@ OBJECTIVES: Registry[Objective] = Registry("objective", "shoestring.training.obj
 
 
 def default_objective(kind: Kind) -> str:
-    """Return the name of the objective that a task of this kind is trained on unless a recipe says otherwise."""
-    return "cross-entropy" if kind == "classification" else "regression"
+    """Return the name of the objective that a task of this kind is trained on unless a recipe says otherwise.
+
+    Where examples bring their own answers, the model learns to say the right one.
+
+    Source: Malladi et al. 2023 (MeZO), appendix E: Copa, ReCoRD, SQuAD and DROP.
+    """
+    usual: dict[Kind, str] = {"classification": "cross-entropy", "regression": "regression"}
+    return usual.get(kind, "language-model")

@@ -43,7 +43,8 @@ class TrainSettings(Settings):
     weight_decay: NonNegativeFloat = 0.0
     """Decay of matrices (and tensors of more axes); biases and norms, which have one axis, are never decayed."""
     objective: str | None = None
-    """What is minimised; by default cross-entropy over the candidates, or the regression loss."""
+    """What is minimised; by default cross-entropy over the labels, the regression loss, or, where examples bring their
+    own answers, the language-model loss of the right one."""
     eval_every: PositiveInt | None = None
     """Steps between evaluations on dev, which are also the checkpoints; by default a tenth of `steps`."""
     select: Literal["metric", "loss", "last"] = "metric"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from shoestring.errors import NonFiniteLossError, NonFiniteScoreError, Optimizer
 from shoestring.files import saving
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
-from shoestring.models.evaluation import evaluate
+from shoestring.models.evaluation import answers_of, evaluate
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.seeds import MASK_32, derive
@@ -26,7 +27,7 @@ from shoestring.training.callbacks import Meter
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
 from shoestring.zeroth.base import ZerothOrder
-from shoestring.zeroth.closures import PerExample
+from shoestring.zeroth.closures import Closure, PerExample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +80,8 @@ class PromptTrainer(Trainer):
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """Return the batch of training examples `indices`, with the indices in it so that errors can name them."""
-        batch = self.objective.prepare(self.job.subject.collate(self._asking.prompts(indices, self.state.global_step)))
+        prompts = self._asking.prompts(indices, self.state.global_step)
+        batch = self.objective.prepare(self.job.subject.collate(prompts), prompts)
         return {**batch, _EXAMPLE: torch.tensor(indices)}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -129,14 +131,16 @@ class PromptTrainer(Trainer):
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the task's metrics on dev.
+        """Return the task's metrics on dev; of a generation task that is selected by its loss, the loss alone.
 
         Raises:
             NonFiniteLossError: if a score is not finite, so that broken weights are never saved as a checkpoint.
         """
-        scores = self.dev_subject.predict(self.job.dev, self.args.per_device_eval_batch_size)
+        # Nobody waits for answers that nothing is selected by.
+        write, size = self.job.settings.select != "loss", self.args.per_device_eval_batch_size
         try:
-            found = evaluate(self.job.subject.task, self.job.dev, scores)
+            scores, texts = answers_of(self.dev_subject, self.job.dev, size, write=write)
+            found = evaluate(self.job.subject.task, self.job.dev, scores, texts)
         except NonFiniteScoreError as error:
             raise NonFiniteLossError(self.state.global_step, math.nan, error.examples) from error
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
@@ -216,13 +220,19 @@ class ZerothTrainer(PromptTrainer):
         micro, self._micro = self._micro, []
         passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
         forward, examples = passes.forward, passes.forward_examples
-        before, loss = self.zeroth.last_loss, self.zeroth.estimate(PerExample(self.losses, micro))
+        before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))
         # One pass over a batch repeated for P points costs what P passes cost, and is counted so; that an engine tries
         # both ways in the first step is not counted.
         passes.forward = forward + len(micro) * self.zeroth.last_passes
         passes.forward_examples = examples + rows * self.zeroth.last_passes
         # In the mean that is logged, a skipped step stands for the one before it.
         return (loss if before is None or loss.isfinite() else before).to(self.args.device)
+
+    def _closure(self, micro: Sequence[Batch]) -> Closure:
+        whole = PerExample(self.losses, micro)
+        if self.objective.repeats:
+            return whole
+        return partial(whole.mean, getattr(self.job.settings, "max_rows", None))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, calling the number in the place of the gradient's norm what it is."""

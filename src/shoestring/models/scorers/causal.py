@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shoestring.models.batch import Batch
 from shoestring.models.packing import IDS, SOURCES
-from shoestring.models.scoring import SCORERS, logits_at
+from shoestring.models.scoring import SCORERS, logits_at, logits_of, token_log_probs
 from shoestring.models.trees import log_probs
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class CausalScorer:
         answer, mask, scored = (batch[name][rows, batch["labels"]][:, None] for name in names)
         sums = self._repeated(model, batch, answer, mask, scored)[:, 0]
         return sums, scored[:, 0].sum(-1).to(sums.dtype)
+
+    def text_log_probs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """Return the sum of log p over all tokens of prompt and right answer but the first [N]; all logits are read."""
+        rows = torch.arange(len(batch["labels"]), device=batch["labels"].device)
+        answer, mask = (batch[name][rows, batch["labels"]][:, None] for name in ("option_ids", "option_mask"))
+        ids = _continued(batch, answer)
+        found = token_log_probs(logits_of(model, _unmasked(ids[:, :-1])), ids[:, 1:])
+        lengths = batch["position"] + 1 + mask[:, 0].sum(-1)
+        return (found * (torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None])).sum(-1)
 
     def _one_token(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         logits = logits_at(model, _unmasked(batch["input_ids"]), batch["position"][:, None])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shoestring.models.batch import Batch
-from shoestring.models.scoring import SCORERS, full_precision
+from shoestring.models.scoring import SCORERS, full_precision, token_log_probs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,9 +46,10 @@ class Seq2SeqScorer:
         if candidates == 1:
             ids = torch.cat([start, options[:, 0, :-1]], 1)
             logits = model(**source, decoder_input_ids=ids, use_cache=False).logits[:, start.shape[1] - 1 :]
-            return _log_probs(logits, options[:, 0])[:, None]
+            return token_log_probs(logits, options[:, 0])[:, None]
         first = model(**source, decoder_input_ids=start, use_cache=width > 1)
-        found = _log_probs(first.logits[:, -1:].expand(-1, candidates, -1), options[..., 0])[..., None]
+        logits = full_precision(first.logits[:, -1])
+        found = (logits.gather(1, options[..., 0]) - logits.logsumexp(-1, keepdim=True))[..., None]
         if width == 1:
             return found
         memory, seen = first.encoder_last_hidden_state, source["attention_mask"]
@@ -60,7 +61,7 @@ class Seq2SeqScorer:
             past_key_values=first.past_key_values,
             use_cache=True,
         )
-        rest = _log_probs(more.logits, options.flatten(0, 1)[:, 1:])
+        rest = token_log_probs(more.logits, options.flatten(0, 1)[:, 1:])
         return torch.cat([found, rest.reshape(count, candidates, width - 1)], 2)
 
 
@@ -72,12 +73,6 @@ def decoder_start(model: PreTrainedModel) -> list[int]:
     config = model.generation_config
     ids = (config.decoder_start_token_id, config.forced_bos_token_id)
     return [token for token in ids if token is not None]
-
-
-def _log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return log softmax(logits)[token] [N, O] of logits [N, O, V] without a second table of their size."""
-    logits = full_precision(logits)
-    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
 
 
 SCORERS.register("seq2seq")(Seq2SeqScorer())

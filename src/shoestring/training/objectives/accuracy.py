@@ -13,7 +13,7 @@ from shoestring.training.objective import OBJECTIVES, Objective
 
 
 class Accuracy(Objective):
-    """L = -(share of the batch whose highest-scoring candidate is the right one).
+    """L = -(share of the batch whose highest-scoring candidate is a right one).
 
     Piecewise constant in the weights, so only zeroth-order methods can use it; larger batches make it finer.
 
@@ -22,11 +22,15 @@ class Accuracy(Objective):
 
     differentiable = False
     needs_vocabulary = False
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
-        """Return -1 where the right candidate scores highest, else 0 [N]."""
-        return -(predictions(subject.task, subject.scores(batch)) == batch["labels"]).float()
+        """Return -1 where a right candidate scores highest, else 0 [N]."""
+        right = batch.get("option_right")
+        predicted = predictions(subject.task, subject.scores(batch))
+        if right is None:
+            return -(predicted == batch["labels"]).float()
+        return -right.gather(1, predicted[:, None])[:, 0].float()
 
 
 OBJECTIVES.register("accuracy")(Accuracy())

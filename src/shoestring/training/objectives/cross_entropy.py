@@ -21,7 +21,7 @@ class CrossEntropy(Objective):
 
     differentiable = True
     needs_vocabulary = False
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return cross-entropies [N]."""
