@@ -142,6 +142,14 @@ CHANGES = {
     "tuning.width": ("tuning.width=7",),
     "tuning.activation": ("tuning.activation=relu",),
     "tuning.scale": ("tuning.scale=7",),
+    "tuning.budget": ("tuning.budget=7",),
+    "tuning.granularity": ("tuning.granularity=row",),
+    "tuning.scorer": ("tuning.scorer={kind = 'magnitude'}",),
+    "tuning.scope": ("tuning.scope=query",),
+    "tuning.over": ("tuning.over=half", "tuning.insert=['lora']"),
+    "tuning.insert": ("tuning.over=half", "tuning.insert=['lora']"),
+    "tuning.compat": ("tuning.compat=pet-scaling",),
+    "tuning.seed": ("tuning.seed=7",),
 }
 OWNERS = {
     "method": {
