@@ -109,6 +109,36 @@ def test_bloom_has_the_published_modules_in_the_published_order() -> None:
     assert published_size(model, "soft_prompt") == 100 * hidden
 
 
+@pytest.mark.parametrize("architecture", ["bloom", "gpt2", "llama"])
+def test_lora_beside_queries_and_values_changes_these_and_not_the_keys(architecture: str) -> None:
+    model = tiny.build_model(architecture, "causal")
+    x = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(1))
+    name = {
+        "bloom": "transformer.h.0.self_attention",
+        "gpt2": "transformer.h.0.attn",
+        "llama": "model.layers.0.self_attn",
+    }
+    attention = model.get_submodule(name[architecture])
+
+    def projected() -> list[torch.Tensor]:
+        if architecture == "bloom":
+            return [part.flatten() for part in attention._reshape(attention.query_key_value(x))]
+        if architecture == "gpt2":
+            return [part.flatten() for part in attention.c_attn(x).split(32, -1)]
+        return [getattr(attention, f"{part}_proj")(x).flatten() for part in "qkv"]
+
+    before = projected()
+    insert_published(model, 0)
+    for lora, place in ((attention.q_lora, 0), (attention.v_lora, 2)):
+        torch.nn.init.normal_(lora.lora_B, generator=torch.Generator().manual_seed(2))
+        moved = [not torch.equal(one, other) for one, other in zip(projected(), before, strict=True)]
+        assert moved == [number == place for number in range(3)]
+        if architecture == "gpt2":
+            wanted = before[place] + 2.0 * (x @ lora.lora_A.T @ lora.lora_B.T).flatten()
+            torch.testing.assert_close(projected()[place], wanted)
+        torch.nn.init.zeros_(lora.lora_B)
+
+
 T5 = {
     "vocab_size": 50, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0,
     "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0,
