@@ -343,6 +343,10 @@ def test_inputs_longer_than_a_window_are_scored_without_sharing_and_that_is_said
         check(subject, which(LONG))
     assert len(messages(caplog)) == 1
     assert "MistralForCausalLM looks back 24 tokens and inputs have up to 31" in caplog.text
+    assert subject.sharing.found.get(CACHED) is None
+    mixed = [prompt(n, (*draw(12, 1), *draw(2, n)), LONG) for n in range(4)] + [prompt(9, draw(30, 9), LONG)]
+    check(subject, mixed)
+    assert subject.sharing.found == {ROWS: True}
     assert "tree_ids" in subject.collate([prompt(0, draw(21, 0), LONG)])
     assert "tree_ids" not in subject.collate([prompt(0, draw(22, 0), LONG)])
 

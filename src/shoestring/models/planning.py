@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -98,7 +98,9 @@ def size_of(prompt: EncodedPrompt, inner: int | None) -> int:
     return rows * (len(prompt.ids) + longest - 1 + _READ * longest)
 
 
-def plan(prompts: Sequence[EncodedPrompt], limits: Limits, sizes: Sequence[int]) -> Iterator[Step]:
+def plan(
+    prompts: Sequence[EncodedPrompt], limits: Limits, sizes: Sequence[int], alone: Collection[int] = ()
+) -> Iterator[Step]:
     """Yield what is to be done, in order, so that every input is scored once.
 
     Sorted lexicographically, inputs with a common beginning are neighbours, and the tokens that a row of neighbours
@@ -110,12 +112,14 @@ def plan(prompts: Sequence[EncodedPrompt], limits: Limits, sizes: Sequence[int])
         prompts: causal prompts, no two the same.
         limits: what a forward pass may hold.
         sizes: what each input takes in plain rows: `size_of`.
+        alone: numbers of inputs that share nothing.
     """
     left = list(range(len(prompts)))
-    if limits.shares and len(prompts) > 1:
-        packing = _Packing(prompts, limits)
+    among = [index for index in left if index not in alone] if limits.shares else []
+    if len(among) > 1:
+        packing = _Packing(prompts, limits, among)
         yield from packing.steps()
-        left = packing.left
+        left = sorted({*left} - {*among}) + packing.left
     for found in batches([prompts[index] for index in left], limits.inputs, limits.tokens, [sizes[i] for i in left]):
         inputs = tuple(left[index] for index in found)
         yield Plain(inputs, len(inputs) * max(sizes[index] for index in inputs))
@@ -143,18 +147,17 @@ class _Group:
 
 
 class _Packing:
-    """The steps of inputs that share beginnings; `left` are those that are better scored plainly."""
+    """The steps of inputs that may share beginnings; `left` are those that are better scored plainly."""
 
-    def __init__(self, prompts: Sequence[EncodedPrompt], limits: Limits) -> None:
+    def __init__(self, prompts: Sequence[EncodedPrompt], limits: Limits, among: Sequence[int]) -> None:
         self._limits = limits
-        arrays = [np.array(prompt.ids, dtype=">u4") for prompt in prompts]
+        arrays = {index: np.array(prompts[index].ids, dtype=">u4") for index in among}
         # Big-endian numbers sort like their bytes.
-        keys = [array.tobytes() for array in arrays]
-        self._order = sorted(range(len(prompts)), key=lambda index: (keys[index], index))
+        self._order = sorted(among, key=lambda index: (arrays[index].tobytes(), index))
         inner: dict[Options, int] = {}
-        for prompt in prompts:
-            if prompt.options not in inner:
-                inner[prompt.options] = inner_tokens(prompt.options)
+        for index in among:
+            if (options := prompts[index].options) not in inner:
+                inner[options] = inner_tokens(options)
         ordered = [arrays[index] for index in self._order]
         self._lengths = np.array([len(ids) for ids in ordered])
         self._inner = np.array([inner[prompts[index].options] for index in self._order])

@@ -145,8 +145,21 @@ class _Run:
 
     def rows(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the number of each input with its scores."""
-        limits, sizes = self._limits()
-        for step in plan(self.inputs, limits, sizes):
+        limits = self._limits()
+        # Beyond a window nothing is shared.
+        longest = self.subject.sharing.longest
+        alone = {
+            number for number, one in enumerate(self.inputs) if longest is not None and longest_of([one]) > longest
+        }
+        known: dict[object, int] = {}
+        sizes = []
+        for number, prompt in enumerate(self.inputs):
+            inner = None
+            if limits.shares and number not in alone:
+                inner = known[prompt.options] if prompt.options in known else inner_tokens(prompt.options)
+                known[prompt.options] = inner
+            sizes.append(size_of(prompt, inner))
+        for step in plan(self.inputs, limits, sizes, alone):
             if isinstance(step, Keep):
                 self._kept.append((step, None))
             elif isinstance(step, Drop):
@@ -157,22 +170,15 @@ class _Run:
                     return
                 yield from found
 
-    def _limits(self) -> tuple[Limits, list[int]]:
-        subject = self.subject
-        sharing, model = subject.sharing, subject.model
+    def _limits(self) -> Limits:
+        subject, model = self.subject, self.subject.model
         shares = subject.may_share(ROWS) and ROWS not in self.blocked
-        shares = shares and sharing.fits(model, longest_of(self.inputs))
+        if shares:
+            subject.sharing.fits(model, longest_of(self.inputs))  # Or else it says so.
         keeps = shares and subject.may_share(CACHED) and CACHED not in self.blocked
         tokens = subject.budget.on(model.device)
         width = int(getattr(model.config.get_text_config(), "hidden_size", 0) or 0)
-        limits = Limits(self.size, tokens, min(tokens, row_of(width)), shares, keeps)
-        known: dict[object, int] = {}
-        sizes = []
-        for prompt in self.inputs:
-            if shares and prompt.options not in known:
-                known[prompt.options] = inner_tokens(prompt.options)
-            sizes.append(size_of(prompt, known[prompt.options] if shares else None))
-        return limits, sizes
+        return Limits(self.size, tokens, min(tokens, row_of(width)), shares, keeps)
 
     def _made(self, step: Step) -> Sequence[tuple[int, Tensor]] | None:
         """Return what a pass gives; None where it turns out that it should not be made so."""

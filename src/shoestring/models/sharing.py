@@ -39,17 +39,18 @@ class Sharing:
 
     Attributes:
         found: whether it computes a way of sharing exactly; not in it before that was tried.
+        longest: how far all layers look back, where that is limited: inputs of more tokens share nothing.
     """
 
     found: dict[str, bool] = field(default_factory=dict)
-    _window: int | None = None
+    longest: int | None = None
     _about: Callable[[], PreTrainedModel | None] = lambda: None
     _told: bool = False
 
     def admits(self, model: PreTrainedModel, way: str) -> bool:
         """Return whether a way may be tried, or was and is exact."""
         if self._about() is not model:
-            self._about, self._window, self._told = weakref.ref(model), window_of(model), False
+            self._about, self.longest, self._told = weakref.ref(model), window_of(model), False
             self.found.clear()
             if (reason := refusal(model)) is not None:
                 self._refuse(model, ROWS, reason)
@@ -57,14 +58,14 @@ class Sharing:
 
     def fits(self, model: PreTrainedModel, longest: int) -> bool:
         """Return whether inputs of up to `longest` tokens are seen whole by every layer."""
-        if self._window is None or longest <= self._window:
+        if self.longest is None or longest <= self.longest:
             return True
         if not self._told:
             self._told = True
             _LOG.warning(
                 "%s looks back %d tokens and inputs have up to %d: longer ones are computed without sharing, which "
                 "costs time alone",
-                type(model).__name__, self._window, longest,
+                type(model).__name__, self.longest, longest,
             )  # fmt: skip
         return False
 
