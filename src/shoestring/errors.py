@@ -94,6 +94,10 @@ class KernelError(ShoestringError):
     """A kernel is asked for that cannot be computed, or not like this."""
 
 
+class SolverError(ShoestringError):
+    """A solver is given kernels that do not belong together, or that it cannot solve."""
+
+
 class KernelStoreError(ShoestringError):
     """A file of kernels is damaged, or is not that of what it is asked for."""
 

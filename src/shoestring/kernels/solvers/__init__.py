@@ -1,0 +1,1 @@
+"""Solvers: from a kernel and targets to predictions, one file each."""
