@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from shoestring.errors import DataError, UnknownNameError
 from shoestring.models.settings import ModelKind
 from shoestring.prompts.choose import likely_kind
 from shoestring.prompts.settings import PromptSettings
-from shoestring.tasks.spec import Task
+from shoestring.tasks.spec import Task, is_test
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,6 +63,8 @@ class Preview:
     kind: ModelKind
     tokenizer: PreTrainedTokenizerBase | None = None
     longest: int | None = None
+    hint: str = ""
+    """What else could be shown, where the data cannot be read as asked."""
 
     @classmethod
     def of_recipe(cls, path: Path, overrides: Sequence[str], table: Table) -> Preview:
@@ -76,8 +78,10 @@ class Preview:
         )
 
     @classmethod
-    def of_table(cls, table: Table) -> Preview:
-        """Preview what the sections of a config say; its `task` may be a name, a path, or a task.
+    def of_table(cls, table: Table, split: str) -> Preview:
+        """Preview one split of what the sections of a config say; its `task` may be a name, a path, or a task.
+
+        Where they do not say how the data are drawn, it shows what there is.
 
         Raises:
             DataError: if there are settings of data but no data.
@@ -88,11 +92,18 @@ class Preview:
         if isinstance(data, dict) and data.get("source") is None:
             raise DataError("data", f"without --data, {', '.join(f'data.{key}' for key in data)} has no effect")
         task = table["task"]
-        return cls.of(
-            build(
-                PreviewSettings, {**table, "task": load_task(task) if isinstance(task, str) else task}, "command line"
-            )
-        )
+        table = {**table, "task": load_task(task) if isinstance(task, str) else task}
+        settings = build(PreviewSettings, table, "command line")
+        if settings.data is None:
+            return cls.of(settings)
+        from shoestring.cli.preview_data import has_only_test, shown_data
+
+        trains = settings.prompt.demonstrations is not None
+        shown = shown_data(settings.task, settings.data, split, trains=trains)
+        found = cls.of(settings.model_copy(update={"data": shown}))
+        if not trains and not is_test(split) and has_only_test(settings.task, settings.data):
+            return replace(found, hint="--split test shows the test set, which is there")
+        return found
 
     @classmethod
     def of(cls, settings: PreviewSettings) -> Preview:
@@ -132,7 +143,12 @@ class Preview:
             return None
         from shoestring.data.splits import draw
 
-        return draw(self.settings.task, self.settings.data, self.settings.seed)
+        try:
+            return draw(self.settings.task, self.settings.data, self.settings.seed)
+        except DataError as error:
+            if self.hint:
+                error.add_note(self.hint)
+            raise
 
     @property
     def pool(self) -> Pool:
@@ -179,6 +195,9 @@ class Preview:
         named = self.splits.named
         if split not in named:
             raise UnknownNameError("split", split, named)
+        if not named[split]:
+            filled = ", ".join(name for name in named if named[name]) or "none"
+            raise DataError(f"split {split!r}", f"has no examples as the data are drawn; there are: {filled}")
         return list(named[split][:number])
 
     def as_dict(self, split: str, example: Example) -> dict[str, Any]:

@@ -54,24 +54,26 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
     """
     own = OwnData(data, text_columns, label_column, template, label_words, inputs, outputs, candidates)
     given = {"model": {"name": model, "kind": kind}, "data": {"k": k}, "seed": seed}
-    shown = _preview(task, overrides, own, given)
+    wanted = split or "train"
+    shown = _preview(task, overrides, own, given, wanted)
     if as_json and shown.tokenizer is None:
         raise typer.BadParameter("--json gives token ids, for which it needs --model")
     for option, value in (("--split", split), ("--seed", seed)):
         if value is not None and shown.settings.data is None:
             raise typer.BadParameter(f"{option} is about data; give --data as well")
-    split = split or "train"
-    examples = shown.examples(split, number)
+    examples = shown.examples(wanted, number)
     if as_json:
         import json
 
-        lines = (json.dumps(shown.as_dict(split, example), ensure_ascii=False) for example in examples)
+        lines = (json.dumps(shown.as_dict(wanted, example), ensure_ascii=False) for example in examples)
         typer.echo("[\n" + ",\n".join(lines) + "\n]")
         return
-    shown.print(split, examples)
+    shown.print(wanted, examples)
 
 
-def _preview(task: str | None, overrides: Sequence[str] | None, own: OwnData, given: dict[str, Any]) -> Preview:
+def _preview(
+    task: str | None, overrides: Sequence[str] | None, own: OwnData, given: dict[str, Any], split: str
+) -> Preview:
     from shoestring.cli.preview import Preview, is_recipe
     from shoestring.config import apply_overrides
 
@@ -90,7 +92,7 @@ def _preview(task: str | None, overrides: Sequence[str] | None, own: OwnData, gi
         return Preview.of_recipe(path, keys, table)
     if path is not None:
         table.setdefault("task", str(path))
-    return Preview.of_table(apply_overrides(table, keys))
+    return Preview.of_table(apply_overrides(table, keys), split)
 
 
 def _given(table: dict[str, Any]) -> dict[str, Any]:
