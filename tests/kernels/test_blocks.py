@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kernels.subjects import ALL, Subject, subject
-from kernels.vectors import of_points, points
+from kernels.vectors import Deep, of_points, points
 from reference import kernel_twin
 from shoestring.bench.peaks import peak_of
 from shoestring.errors import KernelError
@@ -60,7 +60,7 @@ def test_neither_tiles_nor_groups_of_parameters_change_a_kernel(
     expected = kernels(one, own=own)
     made: list[Plan] = []
 
-    def small(routes: Routes, sizes: Sizes, settings: KernelSettings) -> Plan:
+    def small(routes: Routes, sizes: Sizes, settings: KernelSettings, **_: Any) -> Plan:
         names = tuple(routes.params)
         rows = tuple((n, min(n + block_rows, sizes.rows)) for n in range(0, sizes.rows, block_rows))
         made.append(Plan(rows, 1, (names[:2], names[2:9], names[9:]), chunk=2000))
@@ -167,23 +167,6 @@ def test_masks_leave_elements_out(products: Any) -> None:
     _, right = kernel_twin.jacobian(one.outputs, one.items[2:], one.names())
     for formula in ALL:
         torch.testing.assert_close(found[formula].values, kernel_twin.kernel(formula, left, right, masks))
-
-
-class Deep(nn.Module):
-    """Layers of vectors."""
-
-    def __init__(self, size: int, layers: int) -> None:
-        super().__init__()
-        stream = torch.Generator().manual_seed(0)
-        self.layers = nn.ModuleList([nn.Linear(size, size) for _ in range(layers)])
-        with torch.no_grad():
-            for param in self.parameters():
-                param.copy_(0.1 * torch.randn(param.shape, generator=stream))
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            values = layer(values).tanh()
-        return values.sum(-1, keepdim=True)
 
 
 def test_what_is_held_stays_within_memory_however_many_examples_and_weights() -> None:

@@ -22,7 +22,7 @@ def test_kernels_on_cuda_are_those_on_the_processor(architecture: str, kind: str
         Request(outputs_of(prompted), items, None, ("sgd",), names, projection=Projection(1, 4)),
     ]
     expected = [compute_kernels(request) for request in requests]
-    prompted.model.to("cuda")
+    torch.nn.Module.to(prompted.model, "cuda")
     for request, kernels in zip(requests, expected, strict=True):
         for formula, kernel in compute_kernels(request).items():
             assert kernel.values.device.type == "cpu"

@@ -44,7 +44,7 @@ class Seen:
 def one(monkeypatch: pytest.MonkeyPatch) -> Subject:
     """Examples whose kernel is made in two blocks of three groups each."""
 
-    def plan(routes: Routes, *_: Any) -> Plan:
+    def plan(routes: Routes, *_: Any, **__: Any) -> Plan:
         names = tuple(routes.params)
         return Plan(((0, 3), (3, 5)), 2, (names[:5], names[5:10], names[10:]), chunk=1 << 20)
 

@@ -38,3 +38,20 @@ def of_points(model: nn.Module, scores: Callable[[nn.Module, Tensor], Tensor] | 
         return {"values": torch.stack([item.values for item in items])}
 
     return Outputs(model, lambda batch: read(model, batch["values"]), collate)
+
+
+class Deep(nn.Module):
+    """Layers of vectors."""
+
+    def __init__(self, size: int, layers: int) -> None:
+        super().__init__()
+        stream = torch.Generator().manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(size, size) for _ in range(layers)])
+        with torch.no_grad():
+            for param in self.parameters():
+                param.copy_(0.1 * torch.randn(param.shape, generator=stream))
+
+    def forward(self, values: Tensor) -> Tensor:
+        for layer in self.layers:
+            values = layer(values).tanh()
+        return values.sum(-1, keepdim=True)

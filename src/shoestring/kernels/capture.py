@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from shoestring.errors import KernelError
+from shoestring.kernels.generic import requiring
 from shoestring.kernels.layers.base import LayerRule, rule_of
 from shoestring.kernels.outputs import Items, Outputs
 from shoestring.kernels.pieces import Piece, merged
@@ -155,7 +156,9 @@ def capture(
     Raises:
         KernelError: if the outputs have no gradient at all.
     """
-    with torch.enable_grad(), evaluating(outputs.model):
+    # No graph is kept of what comes before the first layer that is asked about, nor for the gradients of weights.
+    bare = nullcontext() if then is not None else requiring(outputs.model.parameters(), wanted=False)
+    with torch.enable_grad(), evaluating(outputs.model), bare:
         batch = outputs.batch(items)  # outside: whatever that asks the model is not the outputs
         with watching(outputs.model, uses) as watch:
             values = outputs.of_batch(batch, items)

@@ -59,6 +59,7 @@ def compute_kernels(
     settings: KernelSettings | None = None,
     *,
     store: Path | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Kernel]:
     """Return kernels by the name of their formula.
@@ -71,6 +72,8 @@ def compute_kernels(
         request: what is asked for.
         settings: how it is computed.
         store: a folder for kernels; blocks are kept there, and what is there already is not computed again.
+        scratch: a folder in which captured gradients wait, in files that are gone at the end, rather than in memory:
+            then one pass of each example is enough where memory alone would ask for several.
         progress: where progress is reported, in passes of one example through the model.
 
     Raises:
@@ -81,7 +84,7 @@ def compute_kernels(
         OutputError: if the disk refuses.
     """
     settings = settings or KernelSettings()
-    work = _prepare(request, settings)
+    work = _prepare(request, settings, scratch)
     description = describe(request, work, settings)
     numbers = mine(len(work.layout.blocks))
     kept = None
@@ -144,10 +147,12 @@ def describe(request: Request, work: Work, settings: KernelSettings) -> dict[str
         "projection": None if request.projection is None else dataclasses.asdict(request.projection),
         "settings": settings.model_dump(mode="json"),
         "groups": len(work.plan.groups),
+        "blocks": len(work.plan.rows),
+        "tile": work.plan.tile,
     }
 
 
-def _prepare(request: Request, settings: KernelSettings) -> Work:
+def _prepare(request: Request, settings: KernelSettings, scratch: Path | None) -> Work:
     params = chosen(request.outputs.model, request.parameters)
     masks = checked_masks(request.masks, params)
     formulas = _checked_formulas(request)
@@ -165,9 +170,10 @@ def _prepare(request: Request, settings: KernelSettings) -> Work:
     layers = _layers(routes) if request.layerwise else ("",)
     kinds = {name for formula in formulas for name in (formula, FORMULAS.get(formula).flipped)}
     sizes = Sizes(len(request.rows), count, request.columns is None, len(kinds) * len(layers) * routes.outputs**2)
-    plan = make_plan(routes, sizes, settings)
+    plan = make_plan(routes, sizes, settings, spooled=scratch is not None)
     layout = Layout(plan.rows, count, routes.outputs, sizes.symmetric, formulas, layers)
-    return Work(request.outputs, request.rows, request.columns, routes, masks, sketcher, layout, plan, settings)
+    examples = request.outputs, request.rows, request.columns
+    return Work(*examples, routes, masks, sketcher, layout, plan, settings, scratch)
 
 
 def _checked_formulas(request: Request) -> tuple[str, ...]:

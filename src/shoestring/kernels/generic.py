@@ -50,13 +50,13 @@ def gradients_of(output: Tensor, params: Mapping[str, nn.Parameter], *, more: bo
 
 
 @contextmanager
-def requiring(params: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Let parameters require gradients inside the block, frozen ones too."""
-    changed = [param for param in params if not param.requires_grad]
+def requiring(params: Iterable[nn.Parameter], wanted: bool = True) -> Iterator[None]:
+    """Let parameters require gradients inside the block, or none of them."""
+    changed = [param for param in params if param.requires_grad != wanted]
     for param in changed:
-        param.requires_grad_(True)
+        param.requires_grad_(wanted)
     try:
         yield
     finally:
         for param in changed:
-            param.requires_grad_(False)
+            param.requires_grad_(not wanted)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from shoestring.kernels.products import How, Sums, add_products
 from shoestring.kernels.routes import Routes, gradients_of_items
 from shoestring.kernels.settings import KernelSettings
 from shoestring.kernels.sketches import Sketcher
+from shoestring.kernels.spool import Holder, Kept, Spooled
 from shoestring.progress import Bar
 
 
@@ -35,6 +38,7 @@ class Work:
         layout: blocks and what they hold.
         plan: the order of work.
         settings: how it is computed.
+        scratch: a folder in which gradients wait for their products; None for memory.
     """
 
     outputs: Outputs
@@ -46,6 +50,7 @@ class Work:
     layout: Layout
     plan: Plan
     settings: KernelSettings
+    scratch: Path | None = None
 
     def how(self) -> How:
         """Return how products are made."""
@@ -117,24 +122,23 @@ def compute_block(work: Work, number: int, block: Block, done: int, meter: Meter
     for group in range(done, len(work.plan.groups)):
         routes = work.routes.only(work.plan.groups[group])
         terms = [work.routes.footprints[name].terms for name in routes.params]
-        rows = _collect(work, work.rows[first:last], routes, meter)
-        if group == 0:
-            block["row_outputs"][:] = rows.values
-        if _meets_itself(work):
-            _add(work, rows, None, block, 0, _Squares(rows=True, columns=True), how)
-            meter.multiplied(terms, last - first)
-        fresh = True
-        for begin, end in _tiles(work, last):
-            source = work.rows if work.columns is None else work.columns
-            columns = _collect(work, source[begin:end], routes, meter)
-            squares = _Squares(rows=fresh and not _meets_itself(work), columns=number == 0 and not _meets_itself(work))
-            if squares.columns and group == 0:
-                block["column_outputs"][begin:end] = columns.values
-            _add(work, rows, columns, block, begin - first if _meets_itself(work) else begin, squares, how)
-            meter.multiplied(terms, last - first, end - begin)
-            fresh = False
-            del columns  # or it would be held beside the next
-        del rows
+        with closing(_collect(work, work.rows[first:last], routes, meter)) as rows:
+            if group == 0:
+                block["row_outputs"][:] = rows.values
+            if _meets_itself(work):
+                _add(work, rows, None, block, 0, _Squares(rows=True, columns=True), how)
+                meter.multiplied(terms, last - first)
+            fresh = True
+            for begin, end in _tiles(work, last):
+                source = work.rows if work.columns is None else work.columns
+                others = not _meets_itself(work)
+                squares = _Squares(rows=fresh and others, columns=number == 0 and others)
+                with closing(_collect(work, source[begin:end], routes, meter)) as columns:
+                    if squares.columns and group == 0:
+                        block["column_outputs"][begin:end] = columns.values
+                    _add(work, rows, columns, block, begin if others else begin - first, squares, how)
+                meter.multiplied(terms, last - first, end - begin)
+                fresh = False
         yield group + 1
 
 
@@ -142,9 +146,19 @@ def compute_block(work: Work, number: int, block: Block, done: int, meter: Meter
 class _Collected:
     """Gradients of some examples, in the order of capture; `order` leads back."""
 
-    gradients: dict[str, Gradients]
+    holder: Holder
+    shapes: dict[str, tuple[int, int]]
+    counts: tuple[int, ...]
     values: Tensor
     order: Tensor
+
+    def gradients(self, name: str) -> Gradients:
+        """Return the gradients of one parameter."""
+        return Gradients(self.holder.batches(name), self.counts, self.values.shape[1], self.shapes[name])
+
+    def close(self) -> None:
+        """Let go of the gradients."""
+        self.holder.close()
 
 
 @dataclass(frozen=True)
@@ -167,20 +181,20 @@ def _tiles(work: Work, last: int) -> Iterator[tuple[int, int]]:
 def _collect(work: Work, items: Items, routes: Routes, meter: Meter) -> _Collected:
     places = batches_of(work.outputs, items, work.settings.batch_size)
     batches = [[items[place] for place in batch] for batch in places]
-    values, parts = [], []
-    for batch, (found, pieces) in zip(
-        batches, gradients_of_items(work.outputs, batches, routes, work.sketcher), strict=True
-    ):
-        values.append(found.to("cpu", torch.float64))
-        parts.append(pieces)
-        meter.did(len(batch))
+    values = []
+    holder = Kept() if work.scratch is None else Spooled(work.scratch)
+    with ExitStack() as failing:
+        failing.callback(holder.close)
+        found = gradients_of_items(work.outputs, batches, routes, work.sketcher)
+        for batch, (outputs, pieces) in zip(batches, found, strict=True):
+            values.append(outputs.to("cpu", torch.float64))
+            holder.put(pieces)
+            meter.did(len(batch))
+        failing.pop_all()
     counts = tuple(len(batch) for batch in batches)
-    gradients = {
-        name: Gradients(tuple(pieces[name] for pieces in parts), counts, routes.outputs, shape)
-        for name, shape in ((name, work.sketcher.shape(matrix_shape(param))) for name, param in routes.params.items())
-    }
+    shapes = {name: work.sketcher.shape(matrix_shape(param)) for name, param in routes.params.items()}
     order = torch.tensor([place for batch in places for place in batch]).argsort()
-    return _Collected(gradients, torch.cat(values)[order], order)
+    return _Collected(holder, shapes, counts, torch.cat(values)[order], order)
 
 
 def _add(
@@ -190,13 +204,13 @@ def _add(
     other = rows if columns is None else columns
     shape = (len(rows.order), work.routes.outputs, len(other.order), work.routes.outputs)
     by_layer: dict[int, list[str]] = {}
-    for name in rows.gradients:
+    for name in rows.shapes:
         by_layer.setdefault(work.layer(name), []).append(name)
     for layer, names in by_layer.items():
         sums = _zeros(how, shape, squares)
         for name in names:
-            theirs = None if columns is None else columns.gradients[name]
-            add_products(rows.gradients[name], theirs, work.masks.get(name), sums, how)
+            theirs = None if columns is None else columns.gradients(name)
+            add_products(rows.gradients(name), theirs, work.masks.get(name), sums, how)
         for formula in how.formulas:
             found = sums.kernels[formula.name].cpu().view(shape)[rows.order][:, :, other.order]
             if columns is None and formula.symmetric:

@@ -20,6 +20,8 @@ class Plan:
 
     For each block of rows, for each group of parameters: the rows go through the model, then the columns, a tile at a
     time. A block's examples pass through the model once for each group, the columns once for each block and group.
+    Gradients that wait in a file take memory one parameter at a time, and for one batch; there is one group then,
+    unless not even a batch fits.
 
     Attributes:
         rows: first and last row of each block.
@@ -56,11 +58,17 @@ class Sizes:
     sums: int
 
 
-def make_plan(routes: Routes, sizes: Sizes, settings: KernelSettings) -> Plan:
+def make_plan(routes: Routes, sizes: Sizes, settings: KernelSettings, *, spooled: bool = False) -> Plan:
     """Return the plan of least cost that fits in memory.
 
     Tried are blocks of N, N/2, N/4, ... rows against tiles of M, M/2, ... columns: fewer groups of parameters mean
     fewer passes through the model, and larger tiles mean that the rows' gradients are written out less often.
+
+    Args:
+        routes: how gradients are had, and what they take.
+        sizes: what the kernel is large in.
+        settings: memory, batches, and rows of a block where they are given.
+        spooled: whether gradients wait in a file.
 
     Raises:
         KernelError: if not even single examples and parameters fit.
@@ -73,7 +81,9 @@ def make_plan(routes: Routes, sizes: Sizes, settings: KernelSettings) -> Plan:
         kept = 8 * sizes.sums * rows
         for tile in _halves(sizes.columns):
             room = memory - chunk - kept * (sizes.columns + tile)
-            groups = _groups(routes, rows + tile, room)
+            if spooled and (rows + tile) * _largest(routes) > room:
+                continue
+            groups = _groups(routes, settings.batch_size if spooled else rows + tile, room)
             if groups is None:
                 continue
             cost = _cost(routes, sizes, rows, tile, len(groups))
@@ -81,14 +91,18 @@ def make_plan(routes: Routes, sizes: Sizes, settings: KernelSettings) -> Plan:
                 blocks = tuple((first, min(first + rows, sizes.rows)) for first in range(0, sizes.rows, rows))
                 best = cost, Plan(blocks, tile, groups, chunk)
     if best is None:
-        least = max(sum(routes.footprints[name].held.values()) for name in routes.params)
         rows = settings.block_rows or 1
-        need = int(((rows + 1) * least + 8 * sizes.sums * rows * (sizes.columns + 1) + chunk) / MIB) + 1
+        need = int(((rows + 1) * _largest(routes) + 8 * sizes.sums * rows * (sizes.columns + 1) + chunk) / MIB) + 1
         raise KernelError(
             f"memory={settings.memory} MiB is too little: a block of {rows} and a tile of 1 example take about {need} "
             "MiB for the largest parameter alone; give more memory, or fewer block_rows"
         )
     return best[1]
+
+
+def _largest(routes: Routes) -> float:
+    """Return the bytes an example of the parameter that takes most."""
+    return max(sum(routes.footprints[name].held.values()) for name in routes.params)
 
 
 def _halves(count: int) -> Iterator[int]:
