@@ -75,6 +75,7 @@ def test_both_ways_are_measured_and_agree(global_random_states: None) -> None:
         assert row.measured == 1.0
         assert len(row.time.seconds) == len(row.reference.seconds) == 2
         assert row.speedup == pytest.approx(row.reference.median / row.time.median)
+        assert 0 < row.processor < 100
         # Of signs, those of the keys' biases may differ: 256 of 110,000 weights.
         assert row.difference < (1e-2 if row.formula == "signgd" else 1e-5)
         # The two examples of the check, and all others once each way; the check goes backwards twice.
@@ -103,7 +104,7 @@ def test_the_reference_s_time_follows_from_the_blocks_that_are_measured(monkeypa
 def row(**changes: Any) -> GramRow:
     time = Timed(seconds=(1.0,), median=1.0, iqr=0.0)
     given = {"model": "roberta-base", "formula": "sgd", "examples": 32, "time": time, "reference": time, "peak": 10}
-    given |= {"reference_peak": 9, "measured": 1.0, "speedup": 15.0, "passes": 1, "difference": 0.0}
+    given |= {"reference_peak": 9, "measured": 1.0, "speedup": 15.0, "processor": 1.0, "passes": 1, "difference": 0.0}
     return GramRow.model_validate({**given, **changes})
 
 
@@ -126,7 +127,7 @@ def test_goals_are_those_of_their_formula_and_stand_in_the_table() -> None:
         report.model_copy(update={"rows": (only.model_copy(update={"goals": tuple(_goals(row(), settings))}),)})
     )
     assert shown.rows[0][6].text.endswith(" (>= 15: yes)")
-    assert shown.rows[0][7].text.endswith(" (<= 1: NO)")
+    assert shown.rows[0][8].text.endswith(" (<= 1: NO)")
     assert report.growth == ()
 
 
@@ -156,7 +157,8 @@ def test_the_command_prints_a_table_writes_a_file_and_says_how_to_repeat_it(shel
     assert program == "shoestring"
     shell(*arguments, "--out", "again.json")
     assert GramReport.model_validate_json((tmp_path / "again.json").read_text()).settings == report.settings
-    markdown, _ = shell(*FEW, "-f", "markdown")
+    markdown, _ = shell(*FEW, "-f", "markdown", "--no-scratch")
+    assert "--no-scratch" in markdown
     assert "| model       | formula " in markdown
 
 

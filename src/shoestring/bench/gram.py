@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +22,7 @@ from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import lap, threads, timed
 from shoestring.bench.work import Work, check, prepare
 from shoestring.errors import ModelError, UnknownNameError
-from shoestring.kernels import KernelSettings, Outputs, Request, compute_kernels
+from shoestring.kernels import Kernel, KernelSettings, Outputs, Request, compute_kernels
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import Passes
@@ -90,6 +92,22 @@ def _measured(name: str, settings: GramSettings, bar: Bar) -> Iterator[GramRow]:
 
 
 @dataclass(frozen=True)
+class _Cost:
+    """Seconds by the clock, and those that processors worked."""
+
+    seconds: float
+    processor: float
+
+    def plus(self, other: _Cost) -> _Cost:
+        """Return the sum."""
+        return _Cost(self.seconds + other.seconds, self.processor + other.processor)
+
+    def times(self, factor: float) -> _Cost:
+        """Return a multiple."""
+        return _Cost(self.seconds * factor, self.processor * factor)
+
+
+@dataclass(frozen=True)
 class _Match:
     """Both ways to make kernels of one model."""
 
@@ -101,23 +119,24 @@ class _Match:
     def row(self, formula: str, count: int) -> GramRow:
         """Return the figures of one kernel."""
         columns = range(max(self.settings.examples), max(self.settings.examples) + count)
-        ours, theirs, peaks, other_peaks = [], [], [0], [0]
+        ours, theirs, peaks, other_peaks = list[_Cost](), list[_Cost](), [0], [0]
         passes, measured, difference = 0, 1.0, 0.0
         for _ in range(self.settings.rounds):
             outputs = self._outputs()
             request = Request(outputs, range(count), columns, (formula,))
             how = KernelSettings(batch_size=self.settings.batch_size, memory=self.settings.memory)
-            seconds, peak, kernels = self._lap(lambda r=request, h=how: compute_kernels(r, h)[formula].values)
-            ours.append(seconds)
+            cost, peak, kernels = self._lap(lambda r=request, h=how: self._compute(r, h)[formula].values)
+            ours.append(cost)
             peaks.append(peak)
             passes = outputs.passes.forward_examples + outputs.passes.backward_examples
             self.bar.advance()
-            seconds, peak, (measured, found) = self._reference(formula, count, columns)
-            theirs.append(seconds)
+            cost, peak, (measured, found) = self._reference(formula, count, columns)
+            theirs.append(cost)
             other_peaks.append(peak)
             difference = max(difference, _difference(found, kernels))
             self.bar.advance()
-        one, other = timed(ours), timed(theirs)
+        one, other = (timed([cost.seconds for cost in costs]) for costs in (ours, theirs))
+        used, others = (timed([cost.processor for cost in costs]).median for costs in (ours, theirs))
         row = GramRow(
             model=self.work.shape.name,
             formula=formula,
@@ -126,12 +145,19 @@ class _Match:
             reference=other,
             measured=measured,
             speedup=other.median / one.median,
+            processor=others / used,
             peak=max(peaks),
             reference_peak=max(other_peaks),
             passes=passes,
             difference=difference,
         )
         return row.model_copy(update={"goals": tuple(_goals(row, self.settings))})
+
+    def _compute(self, request: Request, how: KernelSettings) -> dict[str, Kernel]:
+        if not self.settings.scratch:
+            return compute_kernels(request, how)
+        with TemporaryDirectory() as folder:
+            return compute_kernels(request, how, scratch=Path(folder))
 
     def _outputs(self) -> Outputs:
         scorer, batch, passes = SCORERS.get(self.work.shape.kind), self.work.batch, Passes()
@@ -152,28 +178,29 @@ class _Match:
 
     def _reference(
         self, formula: str, count: int, columns: Sequence[int]
-    ) -> tuple[float, int, tuple[float, list[tuple[Sequence[int], Sequence[int], Tensor]]]]:
-        """Return seconds of the whole kernel, the peak, the share that was measured, and the blocks."""
+    ) -> tuple[_Cost, int, tuple[float, list[tuple[Sequence[int], Sequence[int], Tensor]]]]:
+        """Return the cost of the whole kernel, the peak, the share that was measured, and the blocks."""
         kernel = ReferenceKernel(self.work.model, self._read)
         above = list(blocks(count, self.settings.reference_rows))
         beside = list(blocks(count, self.settings.reference_columns))
         left = self.settings.reference_blocks or len(above) * len(beside)
         wanted, found = left, []
-        in_rows, in_blocks, peak, row_blocks = 0.0, 0.0, 0, 0
+        in_rows, in_blocks, peak, row_blocks = _Cost(0.0, 0.0), _Cost(0.0, 0.0), 0, 0
         for rows in above:
             if left == 0:
                 break
-            seconds, high, made = self._lap(lambda r=rows: kernel.rows(formula, self._batch(r)))
-            in_rows, peak, row_blocks = in_rows + seconds, max(peak, high), row_blocks + 1
+            cost, high, made = self._lap(lambda r=rows: kernel.rows(formula, self._batch(r)))
+            in_rows, peak, row_blocks = in_rows.plus(cost), max(peak, high), row_blocks + 1
             for place in beside[:left]:
                 batch = self._batch([columns[number] for number in place])
-                seconds, high, part = self._lap(lambda m=made, b=batch: kernel.block(formula, m, b))
-                in_blocks, peak = in_blocks + seconds, max(peak, high)
+                cost, high, part = self._lap(lambda m=made, b=batch: kernel.block(formula, m, b))
+                in_blocks, peak = in_blocks.plus(cost), max(peak, high)
                 found.append((rows, place, part))
             left -= min(left, len(beside))
             del made
         done = min(wanted, len(above) * len(beside))
-        whole = in_rows / row_blocks * len(above) + in_blocks / done * len(above) * len(beside)
+        every = len(above) * len(beside)
+        whole = in_rows.times(len(above) / row_blocks).plus(in_blocks.times(every / done))
         return whole, peak, (done / (len(above) * len(beside)), found)
 
     def _batch(self, items: Sequence[int]) -> Batch:
@@ -189,14 +216,15 @@ class _Match:
         scores = chosen.gather(1, batch["option_ids"][:, :, 0])
         return scores[:, 1:] - scores[:, :1]
 
-    def _lap(self, work: Callable[[], T]) -> tuple[float, int, T]:
-        """Return seconds, the peak above what is held without either way, and what comes of it."""
+    def _lap(self, work: Callable[[], T]) -> tuple[_Cost, int, T]:
+        """Return the cost, the peak above what is held without either way, and what comes of it."""
         found: list[T] = []
         self.memory.release()
         self.memory.bytes.clear()
+        begin = time.process_time()
         with self.memory.lap("all"):
             seconds = lap(lambda: found.append(work()), self.work.model.device)
-        return seconds, self.memory.bytes["all"], found[0]
+        return _Cost(seconds, time.process_time() - begin), self.memory.bytes["all"], found[0]
 
 
 def _difference(found: Sequence[tuple[Sequence[int], Sequence[int], Tensor]], ours: Tensor) -> float:

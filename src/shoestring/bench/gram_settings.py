@@ -23,10 +23,12 @@ class GramSettings(Settings):
     """Rows, and as many columns, of each kernel."""
     tokens: int = Field(default=128, ge=4)
     """Tokens of a prompt."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     """Examples that go through the model at once, here."""
-    memory: int = Field(default=4096, ge=1)
+    memory: int = Field(default=1024, ge=1)
     """MiB that may be held here beyond one batch's passes."""
+    scratch: bool = True
+    """Whether captured gradients wait in a file, in the system's folder for temporary ones, rather than in memory."""
     reference_rows: int = Field(default=2, ge=1)
     """Rows of a block of the reference."""
     reference_columns: int = Field(default=4, ge=1)
@@ -69,6 +71,8 @@ class GramRow(Settings):
     """Share of the reference's blocks that was measured; the time of the others follows from that."""
     speedup: float
     """The reference's median over ours."""
+    processor: float
+    """The reference's processor seconds over ours, medians: the fairer ratio where the machine does other work too."""
     peak: int
     """Our peak bytes above what is held before."""
     reference_peak: int

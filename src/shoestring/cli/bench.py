@@ -35,6 +35,9 @@ Candidates = Annotated[int, typer.Option(min=2, help="Candidate answers, of one 
 Formulas = Annotated[str, typer.Option(metavar="NAME,...", help="Formulas of kernels.")]
 Counts = Annotated[str, typer.Option(metavar="N,...", help="Examples, of rows and as many of columns.")]
 Memory = Annotated[int, typer.Option(min=1, help="MiB that may be held here beyond one batch's passes.")]
+Scratch = Annotated[
+    bool, typer.Option("--scratch/--no-scratch", help="Keep captured gradients in a temporary file, or in memory.")
+]
 ReferenceRows = Annotated[int, typer.Option(min=1, help="Rows of a block of the reference.")]
 ReferenceColumns = Annotated[int, typer.Option(min=1, help="Columns of a block of the reference.")]
 ReferenceBlocks = Annotated[int, typer.Option(min=0, help="Blocks of the reference that are measured; 0 for all.")]
@@ -103,8 +106,9 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
     formula: Formulas = "sgd,asymmetric-signgd,signgd",
     examples: Counts = "16,32,64",
     tokens: Tokens = 128,
-    batch_size: Examples = 8,
-    memory: Memory = 4096,
+    batch_size: Examples = 4,
+    memory: Memory = 1024,
+    scratch: Scratch = True,
     reference_rows: ReferenceRows = 2,
     reference_columns: ReferenceColumns = 4,
     reference_blocks: ReferenceBlocks = 1,
@@ -140,6 +144,7 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
             "tokens": tokens,
             "batch_size": batch_size,
             "memory": memory,
+            "scratch": scratch,
             "reference_rows": reference_rows,
             "reference_columns": reference_columns,
             "reference_blocks": reference_blocks,
@@ -172,7 +177,7 @@ def kernels_command_of(settings: GramSettings) -> str:
         "device": settings.device,
     }
     words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["shoestring", "bench", "kernels", *words])
+    return shlex.join(["shoestring", "bench", "kernels", "--scratch" if settings.scratch else "--no-scratch", *words])
 
 
 @bench.command("tuning")

@@ -24,6 +24,7 @@ def gram_table(report: GramReport) -> TableData:
         Column("reference s (iqr)", "right", ("reference_seconds", "reference_iqr")),
         Column("measured", "right", ("measured",)),
         Column("reference / ours", "right", ("speedup",)),
+        Column("by processor time", "right", ("processor",)),
         Column("peak MiB", "right", ("peak",)),
         Column("reference's", "right", ("reference_peak",)),
         Column("passes", "right", ("passes",)),
@@ -65,6 +66,7 @@ def _cells(row: GramRow) -> Iterator[Cell]:
     yield _seconds(row.reference)
     yield Cell(f"{row.measured:.1%}", (row.measured,))
     yield Cell(f"{row.speedup:.1f}{goals.get('speedup', '')}", (row.speedup,))
+    yield Cell(f"{row.processor:.1f}", (row.processor,))
     yield Cell(f"{row.peak / MIB:,.0f}{goals.get('memory', '')}", (row.peak,))
     yield Cell(f"{row.reference_peak / MIB:,.0f}", (row.reference_peak,))
     yield Cell(f"{row.passes:,}", (row.passes,))
