@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shoestring.kernels.compute import Request, compute_kernels, read_kernels
     from shoestring.kernels.formulas.base import FORMULAS, Formula
-    from shoestring.kernels.jacobians import jacobians
+    from shoestring.kernels.jacobian import jacobians
     from shoestring.kernels.kernel import Kernel
     from shoestring.kernels.outputs import Outputs, outputs_of
     from shoestring.kernels.projection import Projection
@@ -47,7 +47,7 @@ __all__ = [
 _PLACES = {
     "compute": ("Request", "compute_kernels", "read_kernels"),
     "formulas.base": ("FORMULAS", "Formula"),
-    "jacobians": ("jacobians",),
+    "jacobian": ("jacobians",),
     "kernel": ("Kernel",),
     "outputs": ("Outputs", "outputs_of"),
     "projection": ("Projection",),

@@ -83,8 +83,10 @@ class Method(Protocol):
         needs_backward: whether it needs gradients, and so an objective that has them.
 
     A method may also say `shows: ClassVar[bool]`, whether it always or never has demonstrations, where others have them
-    if a run asks for them; `reads_train = False` if it does not look at training prompts, which are not made then; and
-    `writes = False` if its predictor is no `Writer`, so that it is refused generation tasks.
+    if a run asks for them; `reads_train = False` if it does not look at training prompts, which are not made then;
+    `writes = False` if its predictor is no `Writer`, so that it is refused generation tasks; `reads_tuning = True` if
+    it trains nothing, but asks which weights would be trained; `needs_dev`, whether there must be a dev set; and
+    `problems(task, data, model, prompt)`, what speaks against it for these settings, as texts.
     """
 
     trains: ClassVar[bool]

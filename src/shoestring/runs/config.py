@@ -132,6 +132,8 @@ class RunConfig(Settings):
     def _sensible(self) -> Self:
         problems = [*self._about_task(), *self._about_data(), *self._about_tuning()]
         problems += [*self._about_prompt(), *self._about_objective()]
+        if (about := getattr(self.method, "problems", None)) is not None:
+            problems += about(self.task, self.data, self.model, self.prompt)
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -152,29 +154,33 @@ class RunConfig(Settings):
             problems.append(f"method.kind={self.method.kind!r} writes no answers, which {task.name} asks for")
         return problems
 
+    @property
+    def _reads_tuning(self) -> bool:
+        return getattr(self.method, "reads_tuning", self.method.trains)
+
     def _about_data(self) -> list[str]:
         data, kind = self.data, self.method.kind
         if data.per_example and self.prompt.demonstrations is None:
             return ["data.per_example has no effect without prompt.demonstrations, which it is the choice of"]
-        if data.mode != "subset" or not self.method.trains:
+        if data.mode != "subset" or not self._reads_tuning:
             return []
         if data.per_example:
             return [f"data.per_example is for in-context learning; method.kind={kind!r} trains on one training set"]
         if not data.num_train:
             return [f"data.num_train=0 leaves method.kind={kind!r} nothing to train on"]
-        if not data.num_dev:
-            return [f"data.num_dev is needed: method.kind={kind!r} is measured on dev while it trains"]
+        if not data.num_dev and getattr(self.method, "needs_dev", True):
+            doing = "is measured on dev while it trains" if self.method.trains else "chooses settings on dev"
+            return [f"data.num_dev is needed: method.kind={kind!r} {doing}"]
         return []
 
     def _about_tuning(self) -> list[str]:
         kind = self.method.kind
-        if not self.method.trains and not isinstance(self.tuning, Full):
+        if not self._reads_tuning and not isinstance(self.tuning, Full):
             return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={kind!r} trains nothing"]
         dropout = getattr(self.tuning, "dropout", 0.0)
-        if dropout and not self.method.needs_backward:
-            return [
-                f"tuning.dropout={dropout:g} has no effect: method.kind={kind!r} makes forward passes only, without it"
-            ]
+        if dropout and not (self.method.trains and self.method.needs_backward):
+            doing = "makes forward passes only" if not self.method.needs_backward else "looks at the pretrained model"
+            return [f"tuning.dropout={dropout:g} has no effect: method.kind={kind!r} {doing}, without it"]
         return []
 
     def _about_prompt(self) -> list[str]:
