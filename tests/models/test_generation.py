@@ -24,6 +24,7 @@ from shoestring.models.prompted import PromptedModel
 from shoestring.models.settings import GenerationSettings
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.tasks.spec import Generation
+from shoestring.tuning.base import TUNINGS
 from shoestring.tuning.catalog.lora import LoRA
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -140,6 +141,19 @@ def test_an_adapted_model_writes_with_its_adapters() -> None:
             torch.nn.init.normal_(param, generator=torch.Generator().manual_seed(number))
     assert tuned.generate(prompts, 2) != before
     assert tuned.generate(prompts, 2) == wanted(tuned, prompts)
+
+
+@pytest.mark.parametrize("tuning", ["prefix", "prompt-tuning"])
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_virtual_tokens_are_read_before_prompts_of_any_length(architecture: str, tuning: str) -> None:
+    subject, prompts = writer(architecture), asked(*LENGTHS)
+    before = subject.generate(prompts, 8)
+    tuned = replace(subject, model=TUNINGS.get(tuning)().apply(subject.model, 0).double())
+    for number, param in enumerate(tuned.model.parameters()):
+        if param.requires_grad:
+            torch.nn.init.normal_(param, generator=torch.Generator().manual_seed(number))
+    end_early(tuned, prompts)
+    assert tuned.generate(prompts, 8) == wanted(tuned, prompts) != before
 
 
 @pytest.mark.parametrize("chosen", [{}, {"temperature": 0.5, "top_p": 0.7}], ids=str)

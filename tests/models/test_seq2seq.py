@@ -22,6 +22,7 @@ from shoestring.models.settings import CausalModel, MaskedModel, Seq2SeqModel
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.prompts.settings import PromptSettings
 from shoestring.training.objective import OBJECTIVES
+from shoestring.tuning.base import TUNINGS
 from shoestring.tuning.catalog.lora import LoRA
 from shoestring.zeroth import MeZO
 from shoestring.zeroth.closures import PerExample
@@ -127,6 +128,20 @@ def test_an_adapted_model_is_scored_like_any_other() -> None:
     tuned = replace(subject, model=LoRA(r=2, targets=("q", "v")).apply(subject.model, 0).double())
     for number, param in enumerate(tuned.model.parameters()):
         if param.requires_grad:  # One of the two factors begins at zero.
+            torch.nn.init.normal_(param, generator=torch.Generator().manual_seed(number))
+    assert not torch.allclose(tuned.predict(prompts, 3)[:, 0], before[:, 0])
+    torch.testing.assert_close(tuned.predict(prompts, 3), wanted(tuned, prompts))
+
+
+@pytest.mark.parametrize("tuning", ["prefix", "prompt-tuning"])
+@pytest.mark.parametrize("name", tiny.SEQ2SEQ)
+def test_virtual_tokens_are_read_by_all_candidates(name: str, tuning: str) -> None:
+    subject = tiny.prompted(name, "seq2seq", dtype=torch.float64)
+    prompts = ragged(9, 4, 7, options=MORE)
+    before = subject.predict(prompts, 3)
+    tuned = replace(subject, model=TUNINGS.get(tuning)().apply(subject.model, 0).double())
+    for number, param in enumerate(tuned.model.parameters()):
+        if param.requires_grad:
             torch.nn.init.normal_(param, generator=torch.Generator().manual_seed(number))
     assert not torch.allclose(tuned.predict(prompts, 3)[:, 0], before[:, 0])
     torch.testing.assert_close(tuned.predict(prompts, 3), wanted(tuned, prompts))
