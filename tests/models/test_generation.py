@@ -20,8 +20,10 @@ from shoestring.errors import ModelError, NonFiniteScoreError, PromptTooLongErro
 from shoestring.models import decoding
 from shoestring.models.budget import Budget
 from shoestring.models.generation import Generator
+from shoestring.models.prefix import Prefix
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.settings import GenerationSettings
+from shoestring.models.sharing import CACHED
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.tasks.spec import Generation
 from shoestring.tuning.base import TUNINGS
@@ -130,6 +132,28 @@ def test_where_caches_cannot_shrink_what_was_read_is_read_again(
     texts = subject.generate(prompts, 8)
     monkeypatch.setattr(decoding, "_can_shrink", lambda model, cache: False)
     assert subject.generate(prompts, 8) == texts
+
+
+@pytest.mark.parametrize("architecture", ["opt", "llama", "gpt2", "qwen3"])
+def test_what_all_prompts_begin_with_is_read_once(architecture: str) -> None:
+    subject, (beginning,) = writer(architecture), asked(25, seed=9)
+    prompts = [
+        replace(one, ids=beginning.ids + one.ids, position=24 + len(one.ids)) for one in asked(9, 3, 20, 1, 14, 6)
+    ]
+    assert len(set(end_early(subject, prompts))) > 1
+    subject.sharing.found[CACHED] = True
+    model: Any = subject.model
+    read: list[tuple[int, ...]] = []
+    handle = model.get_input_embeddings().register_forward_hook(lambda _, ids, out: read.append(tuple(ids[0].shape)))
+    texts = subject.generate(prompts, 6)
+    handle.remove()
+    assert read[:2] == [(1, 25), (6, 20)]
+    assert texts == wanted(subject, prompts)
+    # Too little in common is not looked for, and a prompt that is all beginning keeps a token.
+    assert subject.generate([beginning, *prompts], 7) == [*wanted(subject, [beginning]), *texts]
+    assert subject.generate(asked(9, 3), 2) == wanted(subject, asked(9, 3))
+    with_beams = replace(subject, generator=replace(generator_of(subject), settings=GenerationSettings(beams=2)))
+    assert with_beams.generate(prompts, 6) == [with_beams.generate([prompt], 1)[0] for prompt in prompts]
 
 
 def test_an_adapted_model_writes_with_its_adapters() -> None:
@@ -297,6 +321,30 @@ def test_when_memory_runs_out_batches_are_halved(
     monkeypatch.setattr(Generator, "_ids", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         subject.generate(prompts, 1)
+
+
+def test_when_memory_runs_out_on_the_common_beginning_it_is_read_in_parts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject, (beginning,) = writer("llama"), asked(25, seed=9)
+    prompts = [replace(one, ids=beginning.ids + one.ids) for one in asked(9, 3)]
+    texts, sizes = subject.generate(prompts, 2), list[int]()
+    subject.sharing.found[CACHED] = True
+    original = Prefix.extended
+
+    def scarce(self: Prefix, model: Any, tokens: Any, at_once: int) -> Prefix:
+        sizes.append(at_once)
+        if at_once > least:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, model, tokens, at_once)
+
+    least = 6
+    monkeypatch.setattr(Prefix, "extended", scarce)
+    assert subject.generate(prompts, 2) == texts
+    assert sizes == [25, 12, 6]
+    least = 0
+    with pytest.raises(ModelError, match="memory does not suffice"):
+        subject.generate(prompts, 2)
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 from transformers.modeling_outputs import BaseModelOutput
 
+from shoestring.models.prefix import Prefix
 from shoestring.models.scorers.seq2seq import decoder_start
 from shoestring.models.virtual import virtual_tokens
 from shoestring.seeds import derive, torch_stream
@@ -32,7 +33,7 @@ class Answers:
         rows: of each answer, the number of its prompt in the batch [M].
         start: tokens before the answers.
         memory: what the encoder made of the prompts, if the model has one [M, L, H].
-        cache: keys and values of `ids` but for the last token, if they can be kept.
+        cache: keys and values of the first of `ids`, if there are any that can be kept.
     """
 
     ids: Tensor
@@ -43,22 +44,22 @@ class Answers:
     cache: Any = None
 
     @classmethod
-    def begin(cls, model: PreTrainedModel, prompts: Sequence[EncodedPrompt], pad_id: int) -> Answers:
+    def begin(cls, model: PreTrainedModel, prompts: Sequence[EncodedPrompt], pad_id: int, prefix: Prefix) -> Answers:
         """Return the answers before anything is written.
 
-        Prompts that are to be continued are padded on the left; those for an encoder, whose positions are counted from
-        the left, padding included, on the right.
+        Prompts that are to be continued are padded on the left, behind what they have in common: `prefix`. Those for an
+        encoder, whose positions are counted from the left, padding included, are padded on the right.
         """
         length, encodes = max(len(prompt.ids) for prompt in prompts), model.config.is_encoder_decoder
         padded, ones = [], []
         for prompt in prompts:
-            gap, own = length - len(prompt.ids), len(prompt.ids)
-            padded.append([*prompt.ids, *[pad_id] * gap] if encodes else [*[pad_id] * gap, *prompt.ids])
-            ones.append([1] * own + [0] * gap if encodes else [0] * gap + [1] * own)
+            gap, place = length - len(prompt.ids), len(prompt.ids) if encodes else prefix.length
+            padded.append([*prompt.ids[:place], *[pad_id] * gap, *prompt.ids[place:]])
+            ones.append([1] * place + [0] * gap + [1] * (len(prompt.ids) - place))
         ids, seen = (torch.tensor(rows, device=model.device) for rows in (padded, ones))
         rows = torch.arange(len(prompts), device=model.device)
         if not encodes:
-            return cls(ids, seen, rows, length)
+            return cls(ids, seen, rows, length, cache=prefix.repeated(len(prompts)) if prefix.length else None)
         encoder: Any = model.get_encoder()
         memory = encoder(input_ids=ids, attention_mask=seen).last_hidden_state
         start = torch.tensor([decoder_start(model)] * len(prompts), device=model.device)

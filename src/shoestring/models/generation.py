@@ -12,6 +12,7 @@ from shoestring.errors import ModelError, NonFiniteScoreError, PromptTooLongErro
 from shoestring.models.batch import batches
 from shoestring.models.budget import Budget, out_of_memory
 from shoestring.models.loading import longest_input
+from shoestring.models.prefix import Prefix
 from shoestring.models.quiet import quiet
 from shoestring.models.scorers.seq2seq import decoder_start
 from shoestring.models.settings import GenerationSettings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from shoestring.prompts.encoding import EncodedPrompt
 
 
+_WORTH = 16
+"""Tokens that prompts must have in common, for these to be read once."""
 OnText = Callable[[int, str], None]
 """Told the number of a prompt and its answer, as soon as it is written."""
 
@@ -68,6 +71,8 @@ class Generator:
         bar: Bar | None = None,
         budget: Budget | None = None,
         on_text: OnText | None = None,
+        *,
+        share: bool = False,
     ) -> list[str]:
         """Return the answers to prompts, in their order, without space at their ends; the model is in eval mode.
 
@@ -81,6 +86,7 @@ class Generator:
             bar: advanced by one for each prompt.
             budget: most tokens that a batch of prompts may have; halved when memory runs out.
             on_text: called with the number of a prompt and its answer as soon as that is there, in any order.
+            share: whether what all prompts begin with is read once; for models that are known to compute that exactly.
 
         Raises:
             ModelError: if nothing could end an answer, or memory does not suffice for a single prompt.
@@ -89,13 +95,17 @@ class Generator:
         """
         rooms = [self._room(model, prompt) for prompt in prompts]
         stops, budget = self.stops(model), budget or Budget()
+        begin = self._common(prompts) if share else ()
+        prefix: Prefix | None = None
         texts: dict[int, str] = {}
         while len(texts) < len(prompts):
             left = [index for index in range(len(prompts)) if index not in texts]
-            tried: list[int] = []
+            tried, size = list[int](), min(len(begin), budget.on(model.device))
             try:
+                prefix = prefix or _read(model, begin, size)
                 for tried in _batches(prompts, rooms, left, batch_size, budget.on(model.device)):
-                    found = self._ids(model, [prompts[index] for index in tried], rooms[tried[0]], stops)
+                    size = len(tried) * max(len(prompts[index].ids) for index in tried)
+                    found = self._ids(model, [prompts[index] for index in tried], rooms[tried[0]], stops, prefix)
                     for index, ids in zip(tried, found, strict=True):
                         texts[index] = self.text(ids, stops)
                         if on_text is not None:
@@ -106,10 +116,10 @@ class Generator:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if len(tried) == 1:
-                    raise ModelError(_too_large(prompts[tried[0]])) from error
+                if len(tried) == 1 or size == 1:
+                    raise ModelError(_too_large(prompts[tried[0] if tried else 0])) from error
             # Behind the handler: while that is active the error's traceback holds the tensors of the pass.
-            budget.halve(len(tried) * max(len(prompts[index].ids) for index in tried), model.device)
+            budget.halve(size, model.device)
         return [texts[index] for index in range(len(prompts))]
 
     def stops(self, model: PreTrainedModel) -> tuple[int, ...]:
@@ -158,8 +168,23 @@ class Generator:
             )
         return min(self.limits.max_new_tokens, longest - used)
 
+    def _common(self, prompts: Sequence[EncodedPrompt]) -> tuple[int, ...]:
+        """Return the tokens that all prompts begin with, if they are worth it; each prompt keeps one of its own."""
+        if self.settings.beams > 1 or len(prompts) < 2:
+            return ()
+        first, last = min(prompt.ids for prompt in prompts), max(prompt.ids for prompt in prompts)
+        shortest = min(len(prompt.ids) for prompt in prompts)
+        length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), shortest)
+        length = min(length, shortest - 1)
+        return first[:length] if length >= _WORTH else ()
+
     def _ids(
-        self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt], room: int, stops: tuple[int, ...]
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[EncodedPrompt],
+        room: int,
+        stops: tuple[int, ...],
+        prefix: Prefix,
     ) -> list[list[int]]:
         """Return the new tokens of one batch of prompts, up to their stops or beyond."""
         from transformers import GenerationConfig
@@ -171,7 +196,7 @@ class Generator:
         shrinks = self.settings.beams == 1
         write: Any = model.generate
         with torch.no_grad(), quiet(), without_own_config(model):
-            answers = Answers.begin(model, prompts, self.pad_id)
+            answers = Answers.begin(model, prompts, self.pad_id, prefix)
             while len(answers.rows):
                 config = GenerationConfig(
                     max_new_tokens=room - answers.written,
@@ -208,6 +233,11 @@ class Generator:
 
         warm, likely = TemperatureLogitsWarper(self.settings.temperature), TopPLogitsWarper(self.settings.top_p)
         return [warm, likely, Draws(self.seed, uids, start)]
+
+
+def _read(model: PreTrainedModel, tokens: Sequence[int], at_once: int) -> Prefix:
+    with torch.no_grad():
+        return Prefix().extended(model, tokens, at_once) if tokens else Prefix()
 
 
 def _batches(

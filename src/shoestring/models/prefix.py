@@ -32,6 +32,12 @@ class Prefix:
             cache.update(keys, values, number)
         return cache
 
+    def repeated(self, rows: int) -> Any:
+        """Return a new cache that holds them for so many rows."""
+        cache = self.cache()
+        cache.batch_repeat_interleave(rows)
+        return cache
+
     def extended(self, model: PreTrainedModel, tokens: Sequence[int], at_once: int) -> Prefix:
         """Return the prefix that is longer by `tokens`, from forward passes of at most `at_once` of them."""
         cache, device = self.cache(), model.device

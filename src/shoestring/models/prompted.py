@@ -17,7 +17,7 @@ from shoestring.models.budget import Budget
 from shoestring.models.generation import Generator, OnText
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
-from shoestring.models.sharing import ROWS, Sharing, longest_of
+from shoestring.models.sharing import CACHED, ROWS, Sharing, longest_of
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
 from shoestring.prompts.settings import PromptSettings
@@ -162,8 +162,11 @@ class PromptedModel:
         self.passes.forward += -(-len(prompts) // batch_size)
         self.passes.forward_examples += len(prompts)
         generator = self.generator.greedy if greedy else self.generator
+        # Scores of the same prompts, which are made before, have found out whether the model can share.
+        longest = max((len(prompt.ids) for prompt in prompts), default=0) + generator.limits.max_new_tokens
+        share = self.sharing.found.get(CACHED, False) and self.sharing.fits(self.model, longest)
         with evaluating(self.model):
-            return generator.generate(self.model, prompts, batch_size, bar, self.budget, on_text)
+            return generator.generate(self.model, prompts, batch_size, bar, self.budget, on_text, share=share)
 
     def _shares(self, prompts: Sequence[EncodedPrompt]) -> bool:
         long = [prompt for prompt in prompts if len(prompt.options) > 1 and max(map(len, prompt.options)) > 1]
