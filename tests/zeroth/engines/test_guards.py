@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import tiny_forwards
+from shoestring.bench.peaks import peak_of
 from shoestring.errors import OptimizerError
 from shoestring.zeroth import MeZO
+from shoestring.zeroth.closures import PerExample
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 ENGINES = ("replay", "fused", "paired")
@@ -148,3 +150,17 @@ def test_an_update_too_small_for_the_dtype_is_said_once(engine: str, caplog: pyt
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_tensor_of_zeros_has_no_unit_in_the_last_place(dtype: torch.dtype, caplog: pytest.LogCaptureFixture) -> None:
     assert not warned(caplog, half(dtype, 0.0), eps=1e-3, lr=1e-6, rounding="nearest")
+
+
+def test_the_first_step_in_half_precision_makes_no_large_weight_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """The guard reads the weights themselves, 4096 of them, not tensors that are perturbed in order to be read."""
+    stream = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.randn(1000, 300, generator=stream, dtype=torch.bfloat16))
+    x = torch.ones(2, 300, dtype=torch.bfloat16)
+    closure = PerExample(lambda batch: functional.linear(batch["x"], weight).float().mean(1), [{"x": x}])
+    engine = {"kind": "paired", "tile": 3000}
+    with caplog.at_level(logging.WARNING):
+        optimizer = MeZO([("weight", weight)], eps=1e-6, lr=0.0, engine=engine)
+        peak = peak_of(lambda: optimizer.step(closure))
+    assert [record.getMessage()[:26] for record in caplog.records] == ["perturbations of size 1e-0"]
+    assert peak < weight.numel() * weight.element_size() / 4

@@ -6,6 +6,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -55,18 +56,26 @@ class Engine(ABC):
         """Watch the next forward pass as if it were the first: equal losses at unlike points may be unread weights."""
         self._watching = True
 
-    def evaluate(self, closure: Closure, points: Points) -> float:
+    def evaluate(self, closure: Closure, points: Points, *modes: AbstractContextManager[Any]) -> float:
         """Return the loss where the weights are; the first forward pass is watched, and none may be random.
+
+        Args:
+            closure: returns the loss.
+            points: what the weights are perturbed by.
+            modes: entered around the forward pass only. What the guards read of the weights afterwards is the
+                tensors themselves, and not whole perturbed ones.
 
         Raises:
             OptimizerError: if it is random, or does not read an adapter that is trained.
         """
-        if not self._watching:
-            with Refusal():
-                return evaluate(closure)
-        touched = [tensor for tensor in self.tensors if points.directions.touches(tensor)]
-        with Watch(touched) as watch:
+        touched = [tensor for tensor in self.tensors if points.directions.touches(tensor)] if self._watching else []
+        watch = Watch(touched)
+        with ExitStack() as entered:
+            for mode in (*modes, watch if self._watching else Refusal()):
+                entered.enter_context(mode)
             loss = evaluate(closure)
+        if not self._watching:
+            return loss
         if watch.forward_seen:
             self._watching = False
             self.precision = watch.precision

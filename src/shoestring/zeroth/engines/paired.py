@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -209,12 +208,8 @@ class PairedEngine(Engine):
             self.finalize()
             return self.evaluate(closure, points)
         weights = self._weights(point)
-        audit = None
-        with ExitStack() as modes:
-            if not self._audited:
-                audit = modes.enter_context(Audit(weights))
-            modes.enter_context(Substitution(weights))
-            loss = self.evaluate(closure, points)
+        audit = None if self._audited else Audit(weights)
+        loss = self.evaluate(closure, points, *([] if audit is None else [audit]), Substitution(weights))
         if audit is not None and audit.found:
             raise EscapeError(", ".join(f"{name} ({func})" for name, func in list(audit.found.items())[:4]))
         self._audited = not self._watching
