@@ -135,6 +135,22 @@ def test_candidates_of_each_example_are_chosen_among(
     assert record.metrics["test"]["accuracy"] == pytest.approx(right / len(rows))
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_answers_are_written_behind_demonstrations(
+    kind: str, models: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    shown = {"demonstrations": {"kind": "in-context", "count": 2}, "max_tokens": 64}
+    made = config(models, data, tmp_path, kind, method={"kind": "in-context"}, prompt=shown)
+    record = run(made)
+    prepared = prepare(made, draw(made.task, made.data, made.seed))
+    prompts = [prompt for name in ("dev", "test") for prompt in prepared.prompts[name]]
+    assert {prompt.ids[:10] for prompt in prompts} == {prompts[0].ids[:10]}
+    # A fresh model knows nothing of what can be shared, and shares nothing.
+    texts = [prepared.subject.generate([prompt], 1)[0] for prompt in prompts]
+    assert [row["prediction"] for row in rows_of(made)] == texts
+    assert record.metrics["test"]["loss"] > 0
+
+
 def test_settings_of_generation_are_those_of_the_run(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
     plain, short, drawn = (
         config(models, data, tmp_path, generation=own)
