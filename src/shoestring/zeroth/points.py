@@ -24,9 +24,10 @@ class Points:
     def groups(self, most: int) -> list[Points]:
         """Return the points in order, in groups of at most `most`, each with the directions that it needs."""
         rows = self.coefficients
-        return [self._with(rows[start : start + most]) for start in range(0, len(rows), most)]
+        return [self.at(rows[start : start + most]) for start in range(0, len(rows), most)]
 
-    def _with(self, rows: tuple[tuple[float, ...], ...]) -> Points:
+    def at(self, rows: tuple[tuple[float, ...], ...]) -> Points:
+        """Return the points with these rows of coefficients, and the directions that they need."""
         used = [place for place in range(len(self.seeds)) if any(row[place] for row in rows)]
         chosen = tuple(tuple(row[place] for place in used) for row in rows)
         return Points(self.directions, tuple(self.seeds[place] for place in used), chosen)

@@ -178,9 +178,9 @@ def test_no_forward_pass_has_more_rows_than_are_allowed(rows: int, closure: str)
     assert optimizer.last_projected_grads[0] == pytest.approx(trained(forward, "replay", steps=1, seed=0)[0][0])
 
 
-@pytest.mark.parametrize(("lanes", "rows"), [(1, {3}), (2, {3, 6}), (3, {9}), (9, {27})])
+@pytest.mark.parametrize(("lanes", "rows"), [(1, {3}), (2, {3, 6}), (3, {3, 6, 9}), (9, {3, 24})])
 def test_many_points_take_as_many_passes_as_lanes_ask_for(lanes: int, rows: set[int]) -> None:
-    """Eight directions, one end each, and the weights themselves: nine points on a batch of three."""
+    """Eight directions, one end each, and the weights themselves, which go alone: nine points on a batch of three."""
     forward = tiny_forwards.forward("opt")
     seen, found = [], {}
     for engine in ("replay", {"kind": "paired", "lanes": lanes}):

@@ -43,6 +43,7 @@ class PairedEngine(Engine):
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
     activations of P times the rows. `lanes` bounds P: further points take further passes; `max_rows` bounds the rows.
+    The weights themselves, where they are a point, take a pass of their own, for which nothing is made.
 
     Args:
         tensors: those that are trained.
@@ -124,7 +125,12 @@ class PairedEngine(Engine):
     def _losses(self, closure: Closure, points: Points) -> list[float]:
         if not isinstance(closure, PerExample):
             return self._apart(closure, points)
-        return [loss for group in points.groups(self._lanes) for loss in self._group(closure, group)]
+        rows = points.coefficients
+        away, still = tuple(row for row in rows if any(row)), tuple(row for row in rows if not any(row))
+        moved = iter([loss for group in points.at(away).groups(self._lanes) for loss in self._group(closure, group)])
+        # Behind the others, which an update that was put off is applied on the way through.
+        unmoved = iter(self._apart(closure, points.at(still)))
+        return [next(moved if any(row) else unmoved) for row in rows]
 
     def _group(self, closure: PerExample, points: Points) -> list[float]:
         if len(points.coefficients) < 2 or self.repeats is False:
