@@ -31,7 +31,7 @@ def read(tmp_path: Path, text: str, task: Task, kind: str = "jsonl", **changes: 
     return read_table(task, layout(kind, **changes), path, "train").all()
 
 
-def one(tmp_path: Path, row: dict[str, object], **changes: object) -> Example:
+def one(tmp_path: Path, row: dict[str, object], **changes: Any) -> Example:
     (found,) = read(tmp_path, json.dumps({"text": "t", **row}), CHOOSE, **changes)
     return found
 

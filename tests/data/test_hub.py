@@ -237,7 +237,7 @@ def lay_out(task: Task, folder: Path, columns: dict[str, list[object]], kinds: d
     hub = task.sources.hub
     assert hub is not None
     features = datasets.Features({name: kinds.get(name, datasets.Value("string")) for name in columns})
-    part = datasets.Dataset.from_dict(columns, features=features)
+    part: Dataset = datasets.Dataset.from_dict(columns, features=features)
     mirror(folder / hub.id, hub.config, dict.fromkeys(hub.splits.values(), part))
 
 

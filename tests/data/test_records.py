@@ -84,7 +84,7 @@ def test_lists_within_lists_become_rows_and_names_are_looked_up_from_the_inside_
     assert rows(found) == one * 2
     assert [example.uid for example in found.all()] == [f"train:{row}" for row in range(6)]
     assert found.keys == ("false", "true", "true") * 2
-    outer = read(tmp_path, json.dumps(NESTED), "jsonl", **SHAPE | {"sentences": ("title", "question")})
+    outer = read(tmp_path, json.dumps(NESTED), "jsonl", **{**SHAPE, "sentences": ("title", "question")})
     assert [sentences for sentences, _ in rows(outer)] == [("T", "Q0"), ("T", "Q0"), ("T", "Q1")]
 
 
@@ -256,7 +256,7 @@ def test_a_row_within_a_row_is_named_by_its_line_and_its_place(tmp_path: Path) -
     (line,) = [at for at, row in enumerate(document.splitlines(), 1) if '"text": "A2"' in row][1:]
     where = rf"line {line - 1}: data\[1\]\.passage\.questions\[1\]\.answers\[0\]: there is no field 'label'"
     with pytest.raises(DataError, match=where):
-        read(tmp_path, document, "json", **SHAPE | {"each": ("data", "passage.questions", "answers")})
+        read(tmp_path, document, "json", **{**SHAPE, "each": ("data", "passage.questions", "answers")})
 
 
 plain = st.none() | st.booleans() | st.integers() | st.text()

@@ -346,8 +346,14 @@ def test_tasks_without_files_or_hub_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the hub holds no k-shot splits"):
         draw(load_task("RTE"), DataSettings(mode="given"), 1)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no files of RTE: .*; there is nothing"):
+    with pytest.raises(DataError, match=r"holds no files of RTE: .*; there is nothing$"):
         draw(load_task("RTE"), settings_of(tmp_path / "empty"), 1)
+    (tmp_path / "RTE").mkdir()
+    (tmp_path / "RTE" / "train.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"holds no files of RTE: .*; task mezo/RTE reads RTE/train\.jsonl"):
+        draw(load_task("RTE"), settings_of(tmp_path), 1)
+    with pytest.raises(DataError, match=r"val\.jsonl: there is no such file, .*; .*train\.jsonl itself as data\.source"):
+        draw(load_task("mezo/RTE"), settings_of(tmp_path), 1)
 
 
 @pytest.mark.parametrize(

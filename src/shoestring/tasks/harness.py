@@ -143,7 +143,7 @@ def _texts(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _splits(config: Mapping[str, Any]) -> dict[str, str]:
-    train, dev, test = (config.get(f"{split}_split") for split in ("training", "validation", "test"))
+    train, dev, test = (str(config.get(f"{split}_split") or "") for split in ("training", "validation", "test"))
     found = {"train": train or dev or test, "test": test or dev or train}
     return found | ({"dev": dev} if train and dev and test else {})
 
