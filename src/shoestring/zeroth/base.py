@@ -62,12 +62,14 @@ class Estimate:
         loss: the loss that is reported.
         projected_grads: slopes along the directions, for the log.
         extra: what the update of a particular optimizer needs beside.
+        skipped: whether the step is to move nothing, weight decay included, and to be counted as skipped.
     """
 
     terms: tuple[Term, ...]
     loss: float
     projected_grads: tuple[float, ...] = ()
     extra: Any = None
+    skipped: bool = False
 
 
 class ZerothOrder(Optimizer):
@@ -263,8 +265,7 @@ class ZerothOrder(Optimizer):
                     f"{type(self).__name__}: step {self.shared['steps']}: the loss is {error.loss}; the weights are as "
                     "they were before the step; a smaller lr or eps usually helps"
                 ) from None
-            self.shared["skipped"] += 1
-            found = Estimate((), error.loss)
+            found = Estimate((), error.loss, skipped=True)
         finally:
             self._closure = None
         self._estimate = found
@@ -291,11 +292,13 @@ class ZerothOrder(Optimizer):
                 f"{type(self).__name__}.step() needs a closure that returns the loss: opt.step(lambda: loss_of(model))"
             )
         found = self._estimate
-        skipped = not math.isfinite(found.loss)
+        skipped = found.skipped or not math.isfinite(found.loss)
         if self.observer is not None:
             self.observer.stepping(self.last_answers, skipped=skipped)
         self._estimate = None
-        if not skipped:
+        if skipped:
+            self.shared["skipped"] += 1
+        else:
             update = self.update(found)
             self.engine.apply(WithResidual(update, self.state) if self.rounding == "residual" else update)
         self.shared["steps"] += 1

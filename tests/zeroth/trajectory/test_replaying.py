@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tiny
 from shoestring.errors import OptimizerError, OutputError, TrajectoryError
 from shoestring.training.objective import OBJECTIVES
-from shoestring.zeroth import MeZO
+from shoestring.zeroth import FZOO, MeZO
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.directions.dense import Dense
@@ -201,6 +201,28 @@ def test_skipped_steps_are_skipped_again(tmp_path: Path) -> None:
     assert [step.skipped for step in Trajectory.read(tmp_path / "log").steps] == [False, True, False]
     assert replay(tmp_path / "log", base).shared["skipped"] == 1
     assert tiny.equal(base, plain(tensors))
+
+
+@pytest.mark.parametrize("engine", ["paired", "fused", "replay"])
+def test_steps_without_a_deviation_of_losses_are_logged_as_skipped_and_skipped_again(
+    tmp_path: Path, engine: str
+) -> None:
+    base = {"w": torch.ones(6)}
+    w = nn.Parameter(base["w"].clone())
+    losses = iter([lambda: w.square().sum(), lambda: torch.tensor(0.5), lambda: w.square().sum()])
+    optimizer = FZOO([("w", w)], lr=0.05, samples=2, weight_decay=0.1, engine=engine, seed=3)
+    moved = []
+    with Recorder(optimizer, tmp_path / "log"):
+        for loss in losses:
+            before = w.detach().clone()
+            optimizer.step(loss)
+            optimizer.finalize()
+            moved.append(not torch.allclose(before, w, atol=1e-6))
+    assert moved == [True, False, True]
+    assert [step.skipped for step in Trajectory.read(tmp_path / "log").steps] == [False, True, False]
+    again = replay(tmp_path / "log", base)
+    assert again.shared["skipped"] == optimizer.shared["skipped"] == 1
+    assert torch.equal(base["w"], w)
 
 
 def test_steps_up_to_one_in_between(tmp_path: Path) -> None:

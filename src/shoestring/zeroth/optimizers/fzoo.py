@@ -9,8 +9,6 @@ from typing import Unpack
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
 from shoestring.zeroth.checks import check
 from shoestring.zeroth.points import one_sided
-from shoestring.zeroth.tensors import Trained
-from shoestring.zeroth.update import Update
 
 
 @OPTIMIZERS.register("fzoo")
@@ -24,7 +22,7 @@ class FZOO(ZerothOrder):
 
     sigma is about eps |gradient|, so the step has the length of a normalised gradient's, lr sqrt(d / N), whatever eps;
     sigma times the estimate over eps is unbiased, the estimate itself is not. Where sigma is 0 (a loss in steps, such
-    as accuracy) nothing moves, and the step is counted in `shared["skipped"]`.
+    as accuracy) nothing moves, weight decay included, and the step is counted in `shared["skipped"]` and in its log.
 
     Costs N + 1 forward passes a step and no memory beyond scratch.
 
@@ -54,17 +52,6 @@ class FZOO(ZerothOrder):
         grads = tuple((loss - first) / eps for loss in others)
         sigma = pstdev(others)
         if sigma == 0 or not math.isfinite(sigma):
-            return Estimate((), first, grads)
+            return Estimate((), first, grads, skipped=True)
         terms = tuple((seed, (loss - first) / (samples * sigma)) for seed, loss in zip(seeds, others, strict=True))
         return Estimate(terms, first, grads)
-
-    def update(self, estimate: Estimate) -> Update:
-        """Descend along the estimate; stay, without weight decay, where there is none."""
-        if estimate.terms:
-            return super().update(estimate)
-        self.shared["skipped"] += 1
-        return stay
-
-
-def stay(tensor: Trained, start: int, stop: int) -> None:
-    """Move nothing."""

@@ -29,7 +29,7 @@ class Step:
         lr: the learning rate of all groups, where it changed since the step before.
         before: other options that were changed from outside before the estimate.
         between: options that were changed between the estimate and the update.
-        skipped: whether the step moved nothing, since a loss was not finite.
+        skipped: whether the step moved nothing, since a loss was not finite or the losses told nothing.
         finalized: whether updates that an engine had put off were applied before the estimate.
         disturbed: whether an estimate was made before this one, or failed, without a step.
     """
