@@ -183,6 +183,18 @@ def one_loss(w: nn.ParameterDict, batch: dict[str, Tensor]) -> Tensor:
     return mean(batch["x"] * w["row"]).mean()[None]
 
 
+def one_number(w: nn.ParameterDict, batch: dict[str, Tensor]) -> Tensor:
+    return mean(batch["x"]) + torch.dist(batch["x"], w["row"])
+
+
+def along_the_rows(w: nn.ParameterDict, batch: dict[str, Tensor]) -> Tensor:
+    return mean(batch["x"]) + functional.cosine_similarity(batch["x"], w["row"].expand(1, 1, H), dim=0).sum()
+
+
+def joined_to_the_rows(w: nn.ParameterDict, batch: dict[str, Tensor]) -> Tensor:
+    return mean(torch.cat([batch["x"], w["table"][None, :4]])[: len(batch["x"])]) * w["step"]
+
+
 REPEATED: list[Losses] = [
     pooled_at_places, narrowed, few_rows_of_a_head, as_many_outputs_as_rows, prefix_in_front, flattened, positions,
     written_in_place, into_a_buffer, einsum, candidates, recurrent, convolved, parts,
@@ -195,6 +207,9 @@ APART: dict[Losses, str] = {
     branching_on_weights: "stopped at __float__, which gives .* at the points",
     one_buffer_for_all_points: "stopped at add_, which writes what differs by point into a tensor that is one",
     mixed_out_of_sight: r"stopped at the losses, which are .* together and .* one by one",
+    one_number: "stopped at dist, whose result is one number;",
+    along_the_rows: r"stopped at cosine_similarity, whose result has the shape \[8, 5\];",
+    joined_to_the_rows: "stopped at cat;",
     one_loss: r"stopped at the losses, of shape \[1\]",
 }
 

@@ -99,6 +99,13 @@ def test_a_header_damaged_or_torn_anywhere_is_refused(copied: Path) -> None:
             Trajectory.read(copied)
 
 
+def test_a_header_that_reads_well_and_is_not_the_one_written_is_refused_by_its_checksum(copied: Path) -> None:
+    data, begin = copied.read_bytes(), offsets(copied)[0]
+    copied.write_bytes(data[: begin - 1] + bytes([data[begin - 1] ^ 1]) + data[begin:])
+    with pytest.raises(TrajectoryError, match="its header is torn or damaged: its checksum is wrong"):
+        Trajectory.read(copied)
+
+
 def test_another_format_is_refused(copied: Path) -> None:
     data = copied.read_bytes()
     copied.write_bytes(data[:16] + b"\x07\x00" + data[18:])
