@@ -12,6 +12,7 @@ from shoestring.cli.bench import bench
 from shoestring.cli.data import data
 from shoestring.cli.demo import demo
 from shoestring.cli.export import export
+from shoestring.cli.extract import extract
 from shoestring.cli.group import Commands
 from shoestring.cli.prompts import prompts
 from shoestring.cli.replay import replay
@@ -52,6 +53,7 @@ app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.command("table")(table)
 app.command("export")(export)
+app.command("extract")(extract)
 app.command("replay")(replay)
 app.add_typer(bench, name="bench")
 
