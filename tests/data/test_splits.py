@@ -352,7 +352,10 @@ def test_tasks_without_files_or_hub_say_so(tmp_path: Path) -> None:
     (tmp_path / "RTE" / "train.jsonl").write_text("")
     with pytest.raises(DataError, match=r"holds no files of RTE: .*; task mezo/RTE reads RTE/train\.jsonl"):
         draw(load_task("RTE"), settings_of(tmp_path), 1)
-    with pytest.raises(DataError, match=r"val\.jsonl: there is no such file, .*; .*train\.jsonl itself as data\.source"):
+    with pytest.raises(
+        DataError,
+        match=r"val\.jsonl: there is no such file, .*; .*of train\.jsonl itself as data\.source, test is what",
+    ):
         draw(load_task("mezo/RTE"), settings_of(tmp_path), 1)
 
 

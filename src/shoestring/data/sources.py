@@ -11,6 +11,7 @@ from shoestring.data.hub import read_hub
 from shoestring.data.layout import file_layout
 from shoestring.data.settings import DataSettings, Mode
 from shoestring.errors import DataError, UnknownNameError, suggest
+from shoestring.tasks.load import load_task, task_names
 from shoestring.tasks.spec import DEV, TEST, TRAIN, FileSource, HubSource, Task, is_test
 
 if TYPE_CHECKING:
@@ -110,9 +111,21 @@ def not_found(task: Task, source: Path, folder: _Folder) -> DataError:
     names = sorted(entry.name for entry in source.iterdir())
     there = f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else "nothing"
     remedy = "; a test set alone is evaluated with data.mode=subset data.num_train=0" if folder.only_test else ""
+    remedy += _read_by_another(task, source)
     return DataError(
         str(source), f"holds no files of {task.name}: looked for {looked or 'nothing'}{hub}; there is {there}{remedy}"
     )
+
+
+def _read_by_another(task: Task, source: Path) -> str:
+    """Return which task of another suite, of the same name, reads what is there: `RTE` is LM-BFF's, `mezo/RTE` not."""
+    last = task.name.rpartition("/")[2].casefold()
+    for name in task_names():
+        if name != task.name and name.rpartition("/")[2].casefold() == last:
+            found = find_folder(load_task(name), DataSettings(source=str(source))).paths
+            if TRAIN in found:
+                return f"; task {name} reads {found[TRAIN].relative_to(source)}"
+    return ""
 
 
 def wanted_tests(settings: DataSettings, known: Iterable[str], where: str) -> tuple[str, ...]:
@@ -158,6 +171,8 @@ def _from_folder(task: Task, settings: DataSettings, files: FileSource, paths: M
             remedy = (
                 "; data.test_source names another folder, data.tests the test sets to read" if is_test(split) else ""
             )
+            if is_test(split) and TRAIN in paths and paths[TRAIN].is_file():
+                remedy += f"; of {paths[TRAIN].name} itself as data.source, test is what train and dev leave"
             raise DataError(str(paths[split]), f"there is no such file, for split {split!r}{near}{remedy}")
     tables = {split: read_table(task, files, paths[split], split) for split in (*_train(settings), *dev, *tests)}
     return Found({**tables, **_separate_tests(task, settings)}, files)
