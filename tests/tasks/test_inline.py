@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shoestring.data.settings import DataSettings
 from shoestring.data.splits import draw
 from shoestring.errors import ConfigError
-from shoestring.tasks.inline import InlineSettings, inline_task
+from shoestring.tasks.inline import InlineSettings, TextSettings, inline_task, text_names, text_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,3 +85,83 @@ def test_a_file_of_records_has_no_header(kind: str, tmp_path: Path) -> None:
     splits = draw(inline_task(given), DataSettings(source=str(path), k=1), 13)
     assert {example.label for example in splits.train} == {"0", "1"}
     assert len(splits.tests["test"]) == 4
+
+
+# Answers that are texts
+
+
+def texts(**changes: object) -> TextSettings:
+    given = {"file": "data/questions.jsonl", "inputs": ("question",), "outputs": "answer"}
+    return TextSettings.model_validate(given | changes)
+
+
+def test_questions_and_answers_make_a_generation_task_whose_answers_end_with_a_line() -> None:
+    task = text_task(texts())
+    form = task.template().text
+    assert form is not None
+    assert (task.name, task.kind, task.metrics) == ("questions", "generation", ("token-f1", "exact-match"))
+    assert (form.prompt, form.answer) == ("Question: {{ question }}\nAnswer:", " {{ candidate }}\n")
+    assert task.limits.max_tokens == 2048
+    files = task.sources.files
+    assert files is not None
+    assert (files.golds, files.label, files.header) == ("answer", None, False)
+
+
+def test_what_is_given_goes_before_what_is_usual() -> None:
+    task = text_task(
+        texts(template="{{ question }}\n", answer="{{ candidate }}!", name="q", max_tokens=9, metrics=("rouge-l",))
+    )
+    form = task.template().text
+    assert form is not None
+    assert (form.prompt, form.answer) == ("{{ question }}\n", "{{ candidate }}!")
+    assert (task.name, task.limits.max_tokens, task.metrics) == ("q", 9, ("rouge-l",))
+
+
+def test_candidates_make_a_multiple_choice_task() -> None:
+    task = text_task(texts(file="q.csv", candidates=("A", "B"), numbered=True))
+    files = task.sources.files
+    assert files is not None
+    assert (task.kind, files.candidates, files.label) == ("multiple-choice", ("A", "B"), "answer")
+    assert files.labels == {"A": "A", "B": "B", "0": "A", "1": "B"}
+    counted = text_task(
+        texts(file="q.csv", header=False, inputs=("0",), outputs="-1", candidates=("1", "2"), numbered=True)
+    )
+    assert counted.sources.files is not None
+    assert counted.sources.files.labels == {"0": "1", "1": "2"}
+
+
+def test_labels_may_be_asked_for_in_jinja() -> None:
+    form = inline_task(settings(template="{{ review }}\n")).template()
+    assert form.masked is None
+    assert form.text is not None
+    assert form.text.answer == "{{ candidate }}"
+    assert inline_task(settings(template="{{ review }} So")).limits.max_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        (["text"], ("text",)),
+        (["my text", "target.span1"], ("my_text", "target_span1")),
+        (["{{ a[0] }}"], ("input",)),
+        (["1st", "candidate", "not", "été"], ("input_0", "input_1", "input_2", "été")),
+    ],
+)
+def test_templates_call_texts_by_names_that_are_words(columns: list[str], names: tuple[str, ...]) -> None:
+    assert text_names(columns) == names
+
+
+BAD_TEXTS = {
+    "star": ({"template": "*sent_0*"}, "shows no text; where answers are texts, write it in Jinja: {{ question }}"),
+    "names alike": ({"inputs": ("a b", "a_b")}, "sentence 'a_b' stands twice"),
+    "position": ({"file": "q.csv", "header": False}, "inputs: 'question' is no number"),
+    "metric": ({"metrics": ("accuracy",)}, "metric 'accuracy' is not for generation"),
+    "list in csv": ({"file": "q.csv", "candidates": ("A",)}, "candidates are two columns or more"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_a_wrong_task_of_texts_is_refused(case: str) -> None:
+    changes, message = BAD_TEXTS[case]
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        text_task(texts(**changes))
