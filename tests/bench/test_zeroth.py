@@ -14,7 +14,7 @@ from shoestring.bench import timing, zeroth
 from shoestring.bench.contestants import Contestant, OurStep, contestants, takes_directions
 from shoestring.bench.goals import kernel_goals, step_goals
 from shoestring.bench.matrix import matrix_seconds
-from shoestring.bench.peaks import peak_of
+from shoestring.bench.peaks import peak, peak_of
 from shoestring.bench.settings import BenchSettings, KernelRow, Report, StepRow, Workload
 from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import lap, timed
@@ -254,6 +254,11 @@ def step_row(**changes: object) -> StepRow:
 PUBLISHED = BenchSettings()
 
 
+def test_unless_told_otherwise_every_engine_is_measured() -> None:
+    assert PUBLISHED.engines == tuple(ENGINES.names())
+    assert {"fused", "paired", "replay"} <= set(PUBLISHED.engines)
+
+
 def told(row: StepRow, settings: BenchSettings = PUBLISHED) -> dict[str, str]:
     return {goal.what: goal.text for goal in step_goals(row, settings)}
 
@@ -308,6 +313,32 @@ def test_a_peak_is_what_torch_holds_at_once_to_the_byte() -> None:
     assert peak_of(work) == 3500 * 4
     assert peak_of(lambda: None) == 0
     assert "KINETO_LOG_LEVEL" not in os.environ
+
+
+def test_memory_from_before_that_a_call_frees_is_counted_as_freed_and_comes_back() -> None:
+    weight = torch.nn.Parameter(torch.ones(1000))
+    own = weight.data
+
+    def replace() -> None:
+        for _ in range(3):
+            weight.data = torch.zeros(1000)
+
+    assert peak_of(replace, [weight]) == 4000
+    assert weight.data_ptr() == own.data_ptr()
+    assert torch.equal(weight.data, torch.ones(1000))
+
+
+def test_the_peak_of_the_reference_is_that_of_its_largest_tensors_and_its_forward_pass(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    work = prepare(shape_named("tiny"), "float32", SMALL, CPU)
+    before = [param.detach().clone() for param in work.model.parameters()]
+    found = {step: peak(Contestant(step), work) for step in ("floor", "reference")}
+    largest = max(param.numel() * param.element_size() for param in before)
+    # Beside the weight: its new value, z, and two factors of it.
+    assert found["floor"] < found["reference"] <= found["floor"] + 6 * largest
+    assert all(torch.equal(*pair) for pair in zip(before, work.model.parameters(), strict=True))
+    assert "unknown size" not in capfd.readouterr().err
 
 
 @pytest.mark.gpu

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from shoestring.bench.contestants import Contestant
+from shoestring.bench.contestants import REFERENCE, Contestant
 from shoestring.bench.work import Work
 from shoestring.memory import PeakMemory
 
 _STEPS = 2  # the second holds what the first left behind: state, and what was put off
 _QUIET = "KINETO_LOG_LEVEL"
+_CALL = "shoestring: what is measured"
 
 
 def peak(who: Contestant, work: Work) -> int:
@@ -25,23 +28,43 @@ def peak(who: Contestant, work: Work) -> int:
         with memory.lap("steps"):
             _run(who, work)
         return memory.bytes["steps"]
-    return peak_of(lambda: _run(who, work))
+    gc.collect()  # What contestants before left behind is not to be freed in this one's time.
+    replaced = work.model.parameters() if who.step == REFERENCE else ()
+    return peak_of(lambda: _run(who, work), replaced)
 
 
-def peak_of(call: Callable[[], object]) -> int:
+def peak_of(call: Callable[[], object], replaced: Iterable[Tensor] = ()) -> int:
     """Return the most bytes that torch's allocator for the CPU held at once during a call, above those held before.
 
     The resident set of the process would not do: it holds what was freed too, several times a step's own peak.
+
+    Args:
+        call: what is measured.
+        replaced: tensors whose memory it frees, such as weights that are made anew. The profiler knows of no memory
+            from before its time, nor that it is freed: they have copies during the call, and their own values again
+            behind it.
     """
-    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as made:
-        call()
+    own = [(tensor, tensor.data) for tensor in replaced]
+    try:
+        with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as made:
+            for tensor, data in own:
+                tensor.data = data.clone()
+            with record_function(_CALL):
+                call()
+    finally:
+        for tensor, data in own:
+            tensor.data = data
     results: Any = made.profiler.kineto_results if made.profiler is not None else None
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    held = highest = 0
+    events = results.events()
+    begin = next(event.start_ns() for event in events if event.name() == _CALL)
+    held = before = highest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        highest = max(highest, held)
-    return highest
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            if event.start_ns() < begin:
+                before = highest = held
+            highest = max(highest, held)
+    return highest - before
 
 
 def measured_by(device: torch.device) -> str:

@@ -15,6 +15,12 @@ Device = Literal["cpu", "cuda"]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
+def _engines() -> tuple[str, ...]:
+    from shoestring.zeroth.engines.base import ENGINES
+
+    return tuple(ENGINES.names())
+
+
 class Workload(Settings):
     """One batch of prompts of equal length, candidates of one token each."""
 
@@ -34,8 +40,8 @@ class BenchSettings(Settings):
     dtypes: tuple[DType, ...] = Field(default=("float32", "bfloat16"), min_length=1)
     directions: Names = ("gaussian", "rademacher")
     """Registered directions."""
-    engines: Names = ("replay",)
-    """Registered engines."""
+    engines: Names = Field(default_factory=_engines)
+    """Registered engines; every one there is, unless said otherwise."""
     optimizers: Names = ("mezo",)
     """Registered optimizers."""
     closures: tuple[Closure, ...] = Field(default=("per-example", "plain"), min_length=1)

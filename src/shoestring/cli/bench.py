@@ -82,10 +82,9 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.zeroth import bench_zeroth
         from shoestring.cli.bench_tables import print_report
         from shoestring.files import write_json
-        from shoestring.zeroth.engines.base import ENGINES
     settings = BenchSettings.model_validate(
         {
-            **{"engines": ENGINES.names(), **lists},
+            **lists,
             "workload": Workload(batch_size=batch_size, tokens=tokens, candidates=candidates),
             "rounds": rounds,
             "threads": threads_of(threads),
