@@ -250,10 +250,9 @@ class ZerothOrder(Optimizer):
         def evaluate(points: Points) -> list[float]:
             self.last_passes += len(points.coefficients)
             losses = self.engine.losses(closure, points)
-            if len(losses) > 1 and len(set(losses)) == 1:
-                self._ties += 1
-                if self._ties.bit_count() == 1:  # Now and then: losses in steps, such as accuracy, are often equal.
-                    self.engine.doubt()
+            self._ties += (tied := len(losses) > 1 and len(set(losses)) == 1)
+            if tied and self._ties.bit_count() == 1:  # Now and then: losses in steps, as accuracy, are often equal.
+                self.engine.doubt()
             return self.finite(losses)
 
         self._closure = closure
