@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shoestring.zeroth import MeZO
+from shoestring.zeroth.closures import PerExample
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 H = 6
@@ -91,8 +92,8 @@ PAST: dict[str, tuple[Callable[[Weights], Tensor], str]] = {
     "an older view": (lambda own: X @ own.view, r"w \(aten\."),
     "an older slice": (lambda own: (X @ own.part.T).sum() + own.b, r"w \(aten\."),
     "scripted code": (lambda own: scripted(X, own.w), r"w \(aten\."),
-    "its address": (lambda own: X @ own.w * float(own.w.data_ptr() > 0), "data_ptr"),
-    "writing it": (lambda own: own.w.mul_(1.0) @ X.T, "mul_"),
+    "its address": (lambda own: X @ own.w * float(own.w.data_ptr() > 0), r"w \(data_ptr\);"),
+    "writing it": (lambda own: own.w.mul_(1.0) @ X.T, r"w \(mul_\);"),
 }
 
 
@@ -142,3 +143,55 @@ def test_what_reads_past_the_tensors_goes_to_the_fused_engine_with_one_warning(
     messages = [record.getMessage() for record in caplog.records if "memory past" in record.getMessage()]
     assert len(messages) == 1
     assert re.search(what, messages[0]), messages[0]
+
+
+class Cached(nn.Linear):
+    """Multiplies by a view that was made before."""
+
+    def __init__(self, other: nn.Linear | None = None) -> None:
+        super().__init__(H, H, bias=False, dtype=torch.float64)
+        torch.nn.init.eye_(self.weight)
+        self.view = (other or self).weight.data.t()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input @ self.view + self.weight.sum()
+
+
+class Transposing(nn.Linear):
+    """Puts tokens first, so that rows of examples are no longer told apart."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.transpose(0, 1)).transpose(0, 1)
+
+
+def said(layers: nn.Module, closure: Any, caplog: pytest.LogCaptureFixture) -> str:
+    optimizer = MeZO(layers.named_parameters(), lr=0.0, eps=1e-3)
+    with caplog.at_level(logging.WARNING):
+        optimizer.step(closure)
+    return "; ".join(record.getMessage() for record in caplog.records)
+
+
+def test_the_module_that_reads_past_a_tensor_is_named_and_so_is_the_tensors_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain = nn.Linear(H, H, bias=False, dtype=torch.float64)
+    torch.nn.init.eye_(plain.weight)
+    net = nn.Sequential(plain, Cached())
+    assert "1.weight (aten.mm.default in Cached '1');" in said(net, lambda: net(X).square().sum(), caplog)
+    caplog.clear()
+    net = nn.Sequential(plain, Cached(plain))
+    wanted = "0.weight (aten.mm.default of Linear '0' in Cached '1');"
+    assert wanted in said(net, lambda: net(X).square().sum(), caplog)
+    caplog.clear()
+    alone = Cached()
+    assert "weight (aten.mm.default in Cached);" in said(alone, lambda: alone(X).square().sum(), caplog)
+
+
+def test_the_module_at_which_a_repeated_batch_stopped_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    layer = Transposing(H, H, dtype=torch.float64)
+    torch.nn.init.eye_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    net = nn.Sequential(nn.Identity(), layer)
+    closure = PerExample(lambda batch: net(batch["x"]).square().sum((1, 2)), [{"x": X[:, None].expand(3, 2, H)}])
+    wanted = "stopped at linear, of weights and what transpose gives in Transposing '1'; points are"
+    assert wanted in said(net, closure, caplog)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from shoestring.zeroth.engines.places import place_of
 from shoestring.zeroth.engines.weights import PointWeights
 from shoestring.zeroth.tensors import Trained
 
@@ -21,7 +22,7 @@ class Audit(TorchDispatchMode):
     tensor that the optimizer knows, but its memory.
 
     Attributes:
-        found: name of the tensor, and of the first operation that read it.
+        found: name of the tensor, and the first operation that read it, with the module that was running.
     """
 
     def __init__(self, weights: PointWeights) -> None:
@@ -45,8 +46,8 @@ class Audit(TorchDispatchMode):
         for value in values:
             if isinstance(value, Tensor) and value.device.type != "meta" and value.numel():
                 tensor = self._owner(value)
-                if tensor is not None:
-                    self.found.setdefault(tensor.name, str(func))
+                if tensor is not None and tensor.name not in self.found:
+                    self.found[tensor.name] = f"{func}{place_of(tensor.param)}"
             elif isinstance(value, (list, tuple)):
                 self._look(func, value)
 

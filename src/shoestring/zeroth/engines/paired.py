@@ -15,6 +15,7 @@ from shoestring.zeroth.engines.audit import Audit
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
 from shoestring.zeroth.engines.fused import FusedEngine
 from shoestring.zeroth.engines.lanes import LanesError, Repeated
+from shoestring.zeroth.engines.places import place_of_error
 from shoestring.zeroth.engines.substitution import EscapeError, Substitution
 from shoestring.zeroth.engines.weights import Deferred, PointWeights, Scratch
 from shoestring.zeroth.points import Points
@@ -180,6 +181,7 @@ class PairedEngine(Engine):
     def _part(self, error: Exception) -> None:
         self.repeats = False
         what = f"stopped at {error}" if isinstance(error, LanesError) else f"failed: {error}"
+        what += place_of_error(error)
         _LOG.warning(
             "a batch repeated for several points %s; points are evaluated one after the other from now on, which makes "
             "directions once for each instead of once for all",

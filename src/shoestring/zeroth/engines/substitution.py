@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from shoestring.zeroth.engines.axes import name_of, writes
 from shoestring.zeroth.engines.guards import GETTER, RANDOM, TENSOR_GETTERS, refuse_randomness
+from shoestring.zeroth.engines.places import place_of
 from shoestring.zeroth.engines.rules import RULES
 from shoestring.zeroth.engines.weights import PointWeights
 
@@ -55,8 +56,9 @@ class Substitution(TorchFunctionMode):
             flags |= self.scan(kwargs.values())
         if not flags or func in METADATA:
             return func(*args, **kwargs)
-        if flags & TRAINED and (func in _ESCAPES or (args and id(args[0]) in self._table and writes(func))):
-            raise EscapeError(name_of(func))
+        escaping = self._table.get(id(args[0])) if args and (func in _ESCAPES or writes(func)) else None
+        if escaping is not None:
+            raise EscapeError(f"{escaping.name} ({name_of(func)}{place_of(escaping.param)})")
         return self._call(func, args, kwargs, flags)
 
     def scan(self, values: Iterable[Any]) -> int:
