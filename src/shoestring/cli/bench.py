@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoestring.cli import options
-from shoestring.cli.bench_options import DTYPES, Device, Format, Out, Rounds, Threads, check_place, threads_of
+from shoestring.cli.bench_options import (
+    DTYPES,
+    Device,
+    Format,
+    Out,
+    Rounds,
+    Threads,
+    check_place,
+    command_line,
+    measured,
+    threads_of,
+)
 from shoestring.cli.bench_scoring import scoring
 from shoestring.cli.group import Commands
 
@@ -81,7 +91,6 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.settings import BenchSettings, Workload
         from shoestring.bench.zeroth import bench_zeroth
         from shoestring.cli.bench_tables import print_report
-        from shoestring.files import write_json
     settings = BenchSettings.model_validate(
         {
             **lists,
@@ -92,11 +101,7 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
             "noise_elements": noise_elements,
         }
     )
-    with screen.progress() as progress:
-        report = bench_zeroth(settings, command_of(settings), progress)
-    if out is not None:
-        write_json(out, report.model_dump(mode="json"))
-    print_report(report, format_)
+    print_report(measured(bench_zeroth, settings, command_of(settings), out), format_)
 
 
 @bench.command("kernels")
@@ -135,7 +140,6 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.gram import bench_kernels
         from shoestring.bench.gram_settings import GramSettings
         from shoestring.cli.gram_tables import print_gram_report
-        from shoestring.files import write_json
     settings = GramSettings.model_validate(
         {
             **lists,
@@ -152,11 +156,7 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
             "device": device,
         }
     )
-    with screen.progress() as progress:
-        report = bench_kernels(settings, kernels_command_of(settings), progress)
-    if out is not None:
-        write_json(out, report.model_dump(mode="json"))
-    print_gram_report(report, format_)
+    print_gram_report(measured(bench_kernels, settings, kernels_command_of(settings), out), format_)
 
 
 def kernels_command_of(settings: GramSettings) -> str:
@@ -175,8 +175,7 @@ def kernels_command_of(settings: GramSettings) -> str:
         "threads": settings.threads,
         "device": settings.device,
     }
-    words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["shoestring", "bench", "kernels", "--scratch" if settings.scratch else "--no-scratch", *words])
+    return command_line("kernels", said, "--scratch" if settings.scratch else "--no-scratch")
 
 
 @bench.command("tuning")
@@ -208,7 +207,6 @@ def tuning(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.settings import Workload
         from shoestring.bench.tuning import TuningBenchSettings, bench_tuning
         from shoestring.cli.bench_tuning_table import print_tuning_report
-        from shoestring.files import write_json
     count = threads_of(threads)
     work = Workload(batch_size=batch_size, tokens=tokens, candidates=candidates)
     settings = TuningBenchSettings.model_validate(
@@ -216,12 +214,7 @@ def tuning(  # noqa: PLR0913 - typer reads the options from here
     )
     said = {"model": model, "dtype": dtype, "tuning": tuning, "batch-size": batch_size, "tokens": tokens}
     said |= {"candidates": candidates, "rounds": rounds, "threads": count, "device": device}
-    words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-    with screen.progress() as progress:
-        report = bench_tuning(settings, shlex.join(["shoestring", "bench", "tuning", *words]), progress)
-    if out is not None:
-        write_json(out, report.model_dump(mode="json"))
-    print_tuning_report(report, format_)
+    print_tuning_report(measured(bench_tuning, settings, command_line("tuning", said), out), format_)
 
 
 def command_of(settings: BenchSettings) -> str:
@@ -242,5 +235,4 @@ def command_of(settings: BenchSettings) -> str:
         "device": settings.device,
         "noise-elements": settings.noise_elements,
     }
-    words = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["shoestring", "bench", "zeroth", *words])
+    return command_line("zeroth", said)

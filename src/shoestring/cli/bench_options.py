@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from shoestring.cli import options
+
+if TYPE_CHECKING:
+    from shoestring.config import Settings
+    from shoestring.progress import Progress
+
+S = TypeVar("S", bound="Settings")
+R = TypeVar("R", bound="Settings")
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda")
@@ -42,3 +51,21 @@ def check_place(out: Path | None) -> None:
         raise typer.BadParameter(f"--out {out} is a folder, where a file is meant")
     if not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"--out {out}: there is no folder {out.parent}")
+
+
+def command_line(name: str, said: Mapping[str, object], *flags: str) -> str:
+    """Return the command of a benchmark with these options and flags, fit to be pasted into a shell."""
+    words = [word for option, value in said.items() for word in (f"--{option.replace('_', '-')}", str(value))]
+    return shlex.join(["shoestring", "bench", name, *flags, *words])
+
+
+def measured(bench: Callable[[S, str, Progress], R], settings: S, command: str, out: Path | None) -> R:
+    """Return what a benchmark reports, and write it to `out` where that is given."""
+    from shoestring.cli import screen
+    from shoestring.files import write_json
+
+    with screen.progress() as progress:
+        report = bench(settings, command, progress)
+    if out is not None:
+        write_json(out, report.model_dump(mode="json"))
+    return report

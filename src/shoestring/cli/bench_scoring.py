@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoestring.cli import options
-from shoestring.cli.bench_options import DTYPES, Device, Format, Out, Rounds, Threads, check_place, threads_of
+from shoestring.cli.bench_options import (
+    DTYPES,
+    Device,
+    Format,
+    Out,
+    Rounds,
+    Threads,
+    check_place,
+    command_line,
+    measured,
+    threads_of,
+)
 
 if TYPE_CHECKING:
     from shoestring.bench.scoring_settings import ScoringSettings
@@ -68,18 +78,13 @@ def scoring(  # noqa: PLR0913 - typer reads the options from here
         from shoestring.bench.scoring import bench_scoring
         from shoestring.bench.scoring_settings import ScoringSettings
         from shoestring.cli.scoring_table import print_scoring
-        from shoestring.files import write_json
     asked = {"examples": examples, "tokens": tokens, "candidates": candidates, "candidate_tokens": candidate_tokens}
     asked |= {"shots": shots, "shot_tokens": shot_tokens, "own": own}
     trained = {"batch_size": batch_size, "tokens": train_tokens, "candidates": counts}
     trained |= {"candidate_tokens": train_candidate_tokens}
     most = {"model": model, "dtype": dtype, "rounds": rounds, "threads": threads_of(threads), "device": device}
     settings = ScoringSettings.model_validate({**most, "prompting": asked, "training": trained})
-    with screen.progress() as progress:
-        report = bench_scoring(settings, command_of(settings), progress)
-    if out is not None:
-        write_json(out, report.model_dump(mode="json"))
-    print_scoring(report, format_)
+    print_scoring(measured(bench_scoring, settings, command_of(settings), out), format_)
 
 
 def command_of(settings: ScoringSettings) -> str:
@@ -97,5 +102,4 @@ def command_of(settings: ScoringSettings) -> str:
         "threads": settings.threads,
         "device": settings.device,
     }
-    words = [word for name, value in said.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return shlex.join(["shoestring", "bench", "scoring", *words])
+    return command_line("scoring", said)
