@@ -130,6 +130,10 @@ class RunFolderError(ShoestringError):
     """A run folder belongs to another config, is damaged, or is being written by another process."""
 
 
+class RecordChangedError(RunFolderError):
+    """A record is not what was written: its checksum does not fit."""
+
+
 class WorkerError(ShoestringError):
     """A process that made a run for this one was killed."""
 

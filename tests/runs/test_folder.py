@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shoestring.errors import RunFolderError
+from shoestring.errors import RecordChangedError, RunFolderError
 from shoestring.runs.folder import RunFolder
-from shoestring.runs.record import Record, read_record, write_record
+from shoestring.runs.record import Record, checksum, find_record, read_record, write_record
 
 CONFIG = {"seed": 13, "method": {"kind": "mezo", "lr": 1e-3}, "task": {"name": "SST-2"}}
 
@@ -121,4 +121,41 @@ def test_a_damaged_record_is_named(case: str, tmp_path: Path) -> None:
     content, message = DAMAGE[case]
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(RunFolderError, match=message):
+        read_record(tmp_path)
+
+
+def change(folder: Path, **keys: Any) -> None:
+    path = folder / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+CHANGED = r"result\.json was changed after it was written: .*; put the file back as it was, or delete the folder"
+
+
+@pytest.mark.parametrize("keys", [{"metrics": {"dev": {"f1": 0.9}}}, {"status": "failed"}, {"checksum": "0" * 64}])
+def test_a_record_that_was_edited_by_hand_is_refused(keys: dict[str, Any], tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    change(tmp_path, **keys)
+    with pytest.raises(RecordChangedError, match=CHANGED):
+        read_record(tmp_path)
+
+
+def test_how_a_record_is_laid_out_is_no_change(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True, indent=7))
+    assert read_record(tmp_path) == RECORD
+
+
+def test_a_record_of_an_early_version_has_no_checksum_and_is_read(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(RECORD.model_dump(mode="json")))
+    found = find_record(tmp_path)
+    assert found is not None
+    assert (found.record, found.sealed) == (RECORD, False)
+
+
+def test_a_sealed_record_with_keys_that_nobody_knows_is_of_another_version(tmp_path: Path) -> None:
+    document = {**RECORD.model_dump(mode="json"), "weather": "fine"}
+    (tmp_path / "result.json").write_text(json.dumps({**document, "checksum": checksum(document)}))
+    with pytest.raises(RunFolderError, match=r"is of another version of shoestring than this one, .*: weather: Extra"):
         read_record(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from runs.records import record
 from shoestring.errors import RunFolderError
 from shoestring.runs.collect import read_records
-from shoestring.runs.record import Record, write_record
+from shoestring.runs.record import Record, read_record, write_record
 
 
 def write(folder: Path, run: Record) -> Path:
@@ -68,7 +68,7 @@ def test_a_missing_folder_names_the_nearest(tmp_path: Path) -> None:
 
 def damage(place: Path) -> None:
     text = json.loads((place / "result.json").read_text())
-    del text["config"]
+    del text["config"], text["checksum"]
     (place / "result.json").write_text(json.dumps(text))
 
 
@@ -87,3 +87,23 @@ def test_damaged_records_alone_are_refused(tmp_path: Path) -> None:
     damage(write(tmp_path, record()))
     with pytest.raises(RunFolderError, match=r"result\.json is damaged: config"):
         read_records([tmp_path])
+
+
+def test_a_record_that_was_changed_by_hand_is_left_out_and_named(tmp_path: Path) -> None:
+    whole, place = record(seed=21), write(tmp_path, record(0.5))
+    write(tmp_path, whole)
+    text = (place / "result.json").read_text()
+    (place / "result.json").write_text(text.replace('"accuracy": 0.5', '"accuracy": 0.9'))
+    found = read_records([tmp_path])
+    assert found.records == (whole,)
+    assert "result.json was changed after it was written" in found.notes[0]
+
+
+def test_records_without_a_checksum_are_taken_and_told(tmp_path: Path) -> None:
+    for number in (13, 21):
+        place = write(tmp_path, record(seed=number))
+        (place / "result.json").write_text(json.dumps(record(seed=number).model_dump(mode="json")))
+    found = read_records([tmp_path])
+    assert len(found.records) == 2
+    assert found.notes == ("2 records have no checksum, being of an early version: taken as found",)
+    assert [read_record(folder) for folder in found.folders] == list(found.records)

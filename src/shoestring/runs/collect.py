@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shoestring.errors import RunFolderError, suggest
-from shoestring.runs.record import CONFIG, RESULT, Record, read_record
+from shoestring.runs.record import CONFIG, RESULT, Record, find_record
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,24 @@ class Collected:
         records: the records, failed and cancelled ones too, in order of their folders.
         unfinished: run folders without a record: the run goes on in another process, or was killed.
         damaged: what is wrong with each record that cannot be read.
+        unsealed: how many of the records have no checksum, as those of early versions.
+        folders: the folder of each record, in the same order.
     """
 
     records: tuple[Record, ...]
     unfinished: tuple[Path, ...] = ()
     damaged: tuple[str, ...] = ()
+    unsealed: int = 0
+    folders: tuple[Path, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of a table should know of the runs that are not in it."""
         count = len(self.unfinished)
         left_out = tuple(f"left out: {problem}" for problem in self.damaged)
+        if self.unsealed:
+            record = "1 record has" if self.unsealed == 1 else f"{self.unsealed} records have"
+            left_out += (f"{record} no checksum, being of an early version: taken as found",)
         if not count:
             return left_out
         shown = ", ".join(map(str, self.unfinished[:3])) + (", ..." if count > 3 else "")
@@ -44,21 +51,27 @@ def read_records(paths: Iterable[Path]) -> Collected:
     """
     folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _run_folders(path)))
     records: list[Record] = []
+    places: list[Path] = []
     unfinished: list[Path] = []
     damaged: list[RunFolderError] = []
+    unsealed = 0
     for folder in folders:
         try:
-            record = read_record(folder)
+            found = find_record(folder)
         except RunFolderError as error:
             damaged.append(error)
             continue
-        if record is None:
+        if found is None:
             unfinished.append(folder)
         else:
-            records.append(record)
+            records.append(found.record)
+            places.append(folder)
+            unsealed += not found.sealed
     if damaged and not records:
         raise damaged[0]
-    return Collected(tuple(records), tuple(unfinished), tuple(map(str, damaged)))
+    return Collected(
+        tuple(records), tuple(unfinished), tuple(map(str, damaged)), unsealed=unsealed, folders=tuple(places)
+    )
 
 
 def _run_folders(path: Path) -> list[Path]:

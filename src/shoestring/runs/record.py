@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from shoestring._version import __version__
 from shoestring.config import Settings
-from shoestring.errors import RunFolderError
+from shoestring.errors import RecordChangedError, RunFolderError
 from shoestring.files import write_json
 
 FORMAT = 1
@@ -107,13 +110,41 @@ class Record(Settings):
         return str(self.config["task"]["metrics"][0])
 
 
+CHECKSUM = "checksum"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record on disk.
+
+    Attributes:
+        record: what it says.
+        sealed: whether it has a checksum, which fits; records of early versions have none.
+    """
+
+    record: Record
+    sealed: bool
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """Return the SHA-256 of a record's JSON document without its checksum: keys sorted, no spaces, UTF-8.
+
+    >>> checksum({"b": 1, "a": 0.5}) == checksum({"a": 0.5, "b": 1, "checksum": "of another"})
+    True
+    """
+    rest = {key: value for key, value in document.items() if key != CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_record(folder: Path, record: Record) -> None:
-    """Write `result.json` at once.
+    """Write `result.json` at once, with its checksum.
 
     Raises:
         OutputError: if the disk refuses.
     """
-    write_json(folder / RESULT, record.model_dump(mode="json"))
+    document = record.model_dump(mode="json")
+    write_json(folder / RESULT, {**document, CHECKSUM: checksum(document)})
 
 
 def read_record(folder: Path) -> Record | None:
@@ -121,22 +152,49 @@ def read_record(folder: Path) -> Record | None:
 
     Raises:
         RunFolderError: if the file is damaged, or of another version.
+        RecordChangedError: if it was changed after it was written.
+    """
+    found = find_record(folder)
+    return None if found is None else found.record
+
+
+def find_record(folder: Path) -> Found | None:
+    """Return the record in a run folder and whether it is sealed, or None where the run has not ended.
+
+    Raises:
+        RunFolderError: if the file is damaged, or of another version.
+        RecordChangedError: if it was changed after it was written.
     """
     path = folder / RESULT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}; delete the folder, or run with --force") from error
+        raise RunFolderError(f"{path} cannot be read: {error}; {_AGAIN}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         version = found.get("format") if isinstance(found, dict) else None
-        raise RunFolderError(f"{path} has format {version!r}, this version of shoestring reads {FORMAT}")
+        raise RunFolderError(
+            f"{path} has format {version!r}, this version of shoestring reads {FORMAT}; read it with the version that "
+            "wrote it, or run with --force"
+        )
+    given = found.pop(CHECKSUM, None)
+    if given is not None and given != checksum(found):
+        raise RecordChangedError(
+            f"{path} was changed after it was written: its checksum is that of other content; put the file back as it "
+            f"was, or {_AGAIN}"
+        )
     try:
-        return Record.model_validate(found)
+        return Found(Record.model_validate(found), given is not None)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise RunFolderError(
-            f"{path} is damaged: {key}: {first['msg']}; delete the folder, or run with --force"
-        ) from error
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if given is not None:  # As it was written, so by somebody who has other keys.
+            raise RunFolderError(
+                f"{path} is of another version of shoestring than this one, {__version__}: {what}; read it with the "
+                "version that wrote it, or run with --force"
+            ) from error
+        raise RunFolderError(f"{path} is damaged: {what}; {_AGAIN}") from error
+
+
+_AGAIN = "delete the folder, or run with --force"
