@@ -6,18 +6,16 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-from textwrap import shorten
 from typing import Literal
 
 from shoestring.errors import RunFolderError, UnknownNameError
+from shoestring.runs.describing import FAILURES_SHOWN, describe
 from shoestring.runs.grouping import METHOD, MODEL, NOTHING, SEED, TASK, Key, Labels, Mark, Order, flatten, is_identity
 from shoestring.runs.record import Record
 from shoestring.tasks.metrics import METRICS
 from shoestring.tasks.spec import DEV, TEST
 
 LOSS = "loss"
-FAILURES_SHOWN = 5
 MIB = 1 << 20
 Value = str | int | float | None
 
@@ -82,7 +80,7 @@ class TableData:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A column of results: what the layout spreads over columns, the test set, the metric."""
 
     mark: Mark
@@ -91,6 +89,7 @@ class _Place:
 
     @property
     def order(self) -> Order:
+        """Its place among the others."""
         return (self.mark.order, self.test != TEST, self.test, self.metric)
 
     def head(self, *, metric: bool) -> str:
@@ -100,7 +99,30 @@ class _Place:
 
 
 # A row and column -> seed -> the trials there.
-_Trials = dict[tuple[Mark, _Place], dict[int, list[Record]]]
+_Trials = dict[tuple[Mark, Place], dict[int, list[Record]]]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Which runs stand where in a table, and why others do not.
+
+    Attributes:
+        labels: what tells rows and columns apart.
+        marks: the rows, in order.
+        places: the columns of results, in order.
+        chosen: row and column -> seed -> the run that counts there.
+        notes: what a reader should know of the choice and of what is missing.
+    """
+
+    labels: Labels
+    marks: tuple[Mark, ...]
+    places: tuple[Place, ...]
+    chosen: dict[tuple[Mark, Place], dict[int, Record]]
+    notes: tuple[str, ...]
+
+    def row(self, mark: Mark) -> list[dict[int, Record]]:
+        """Return what stands in a row: for each column, seed -> run."""
+        return [self.chosen.get((mark, place), {}) for place in self.places]
 
 
 def tabulate(records: Iterable[Record], layout: Layout | None = None) -> TableData:
@@ -110,6 +132,30 @@ def tabulate(records: Iterable[Record], layout: Layout | None = None) -> TableDa
     that differ only in other settings of method and tuning, each seed counts the one best on dev (of equals, the one of
     lower dev loss); the test set has no say in it. sd is the population standard deviation, sqrt(mean((x - mean)^2)),
     as in the published tables.
+
+    Raises:
+        RunFolderError: if no run has finished.
+        UnknownNameError: if the layout names a key or a metric that no run has.
+    """
+    layout = layout or Layout()
+    found = arrange(records, layout)
+    columns = [*(Column(head, "left", (head,)) for head in found.labels.heads), *_result_columns(found.places)]
+    rows: list[tuple[Cell, ...]] = []
+    for mark in found.marks:
+        results = found.row(mark)
+        cells = [*(Cell(text, (text,)) for text in mark.texts)]
+        cells += [_result(picked, place, layout) for picked, place in zip(results, found.places, strict=True)]
+        rows.append((*cells, *(_costs(results) if layout.costs else ())))
+    return TableData(
+        (*columns, *(_COST_COLUMNS if layout.costs else ())),
+        tuple(rows),
+        _caption(found.places, layout),
+        (*((_COSTS,) if layout.costs else ()), *found.notes),
+    )
+
+
+def arrange(records: Iterable[Record], layout: Layout | None = None) -> Arrangement:
+    """Return which runs `tabulate` puts into which cell.
 
     Raises:
         RunFolderError: if no run has finished.
@@ -128,24 +174,19 @@ def tabulate(records: Iterable[Record], layout: Layout | None = None) -> TableDa
         for place, seeds in trials.items()
     }
     places = sorted({place for _, place in trials}, key=lambda place: place.order)
-    marks = sorted({mark for mark, _ in trials}, key=lambda mark: mark.order)
-    columns = [*(Column(head, "left", (head,)) for head in labels.heads), *_result_columns(places)]
-    rows: list[tuple[Cell, ...]] = []
-    for mark in marks:
-        results = [chosen.get((mark, place), {}) for place in places]
-        cells = [*(Cell(text, (text,)) for text in mark.texts)]
-        cells += [_result(picked, place, layout) for picked, place in zip(results, places, strict=True)]
-        rows.append((*cells, *(_costs(results) if layout.costs else ())))
     notes = [
-        *([_COSTS] if layout.costs else []),
         *_choice_note(trials),
         *_missing_notes(chosen, places, _expected(wanted, layout)),
         *_left_out_notes(known, wanted, copies),
         *_metric_note(done, layout),
     ]
-    return TableData(
-        (*columns, *(_COST_COLUMNS if layout.costs else ())), tuple(rows), _caption(places, layout), tuple(notes)
-    )
+    marks = sorted({mark for mark, _ in trials}, key=lambda mark: mark.order)
+    return Arrangement(labels, tuple(marks), tuple(places), chosen, tuple(notes))
+
+
+def mean_and_spread(numbers: Sequence[float]) -> tuple[float, float | None, int]:
+    """Return mean, population standard deviation and number; one number has no spread to speak of."""
+    return statistics.fmean(numbers), statistics.pstdev(numbers) if len(numbers) > 1 else None, len(numbers)
 
 
 def best(trials: Sequence[Record], metric: str) -> Record:
@@ -199,31 +240,30 @@ def _trials(done: Sequence[Record], labels: Labels, layout: Layout) -> _Trials:
         metric = layout.metric or record.main_metric
         for test, numbers in record.metrics.items():
             if test != DEV and metric in numbers:
-                trials[labels.row(record), _Place(labels.column(record), test, metric)][_seed(record)].append(record)
+                trials[labels.row(record), Place(labels.column(record), test, metric)][_seed(record)].append(record)
     return trials
 
 
-def _heads(places: Sequence[_Place]) -> dict[_Place, str]:
+def _heads(places: Sequence[Place]) -> dict[Place, str]:
     several = len({place.metric for place in places}) > 1
     return {place: place.head(metric=several) for place in places}
 
 
-def _result_columns(places: Sequence[_Place]) -> list[Column]:
+def _result_columns(places: Sequence[Place]) -> list[Column]:
     return [
         Column(head, "right", tuple(f"{place.head(metric=True)} {part}" for part in ("mean", "sd", "n")))
         for place, head in _heads(places).items()
     ]
 
 
-def _result(picked: dict[int, Record], place: _Place, layout: Layout) -> Cell:
+def _result(picked: dict[int, Record], place: Place, layout: Layout) -> Cell:
     if not picked:
         return Cell(NOTHING, (None, None, 0))
     numbers = [record.metrics[place.test][place.metric] for record in picked.values()]
-    mean, count = statistics.fmean(numbers), len(numbers)
-    if count == 1:  # One number has no spread to speak of; 0.0 would claim there is none.
+    mean, spread, count = mean_and_spread(numbers)
+    if spread is None:  # 0.0 would claim that there is none.
         alone = "" if layout.tells_seeds else f" ({NOTHING}, 1)"
         return Cell(shown(place.metric, mean) + alone, (mean, None, 1))
-    spread = statistics.pstdev(numbers)
     return Cell(f"{shown(place.metric, mean)} ({shown(place.metric, spread)}, {count})", (mean, spread, count))
 
 
@@ -273,7 +313,7 @@ def _cost(numbers: Sequence[float], shape: str, unit: int = 1) -> Cell:
     return Cell(shape.format(mean / unit), (int(mean) if mean == int(mean) else mean,))
 
 
-def _caption(places: Sequence[_Place], layout: Layout) -> str:
+def _caption(places: Sequence[Place], layout: Layout) -> str:
     metrics = sorted({place.metric for place in places})
     what = title(metrics[0]) if len(metrics) == 1 else "the metric named"
     scale = "" if metrics == [LOSS] else " x 100" if LOSS not in metrics else " x 100 (losses as they are)"
@@ -305,9 +345,9 @@ def _expected(wanted: Sequence[Record], layout: Layout) -> set[int]:
 
 
 def _missing_notes(
-    chosen: dict[tuple[Mark, _Place], dict[int, Record]], places: Sequence[_Place], expected: set[int]
+    chosen: dict[tuple[Mark, Place], dict[int, Record]], places: Sequence[Place], expected: set[int]
 ) -> list[str]:
-    lacking: dict[tuple[Mark, tuple[int, ...]], list[_Place]] = defaultdict(list)
+    lacking: dict[tuple[Mark, tuple[int, ...]], list[Place]] = defaultdict(list)
     for (mark, place), picked in chosen.items():
         if missing := tuple(sorted(expected - picked.keys())):
             lacking[mark, missing].append(place)
@@ -345,14 +385,6 @@ def _left_out_notes(known: Sequence[Record], wanted: Sequence[Record], copies: i
     if copies:
         notes.append(f"{copies} further {'copy' if copies == 1 else 'copies'} of runs, in other folders, not counted")
     return notes
-
-
-def describe(record: Record) -> str:
-    """Return one line that tells a run from others and, where it did not finish, what its error was."""
-    method, model = record.config["method"]["kind"], PurePath(record.config["model"]["name"]).name
-    error = (record.error or "").strip().splitlines()
-    why = f": {shorten(error[0], 120, placeholder=' ...')}" if error else ""
-    return f"{record.task}, {model}, {method}, seed {_seed(record)}, run {record.run_id}: {record.status}{why}"
 
 
 def _nothing_done(known: Sequence[Record], wanted: Sequence[Record], layout: Layout) -> str:
