@@ -150,7 +150,7 @@ def leave_out(
     """
     found: list[LeftOut] = []
     for section, field in settings.model_fields.items():
-        choices = {tag: choice for choice in _settings_in(field.annotation) for tag in _tags(choice)}
+        choices = {tag: choice for choice in settings_in(field.annotation) for tag in tags_of(choice)}
         base, top = table.get(section), wanted.get(section)
         if not choices or not isinstance(base, dict) or not isinstance(top, dict):
             continue
@@ -257,8 +257,8 @@ def _locate(settings: type[Settings], location: tuple[int | str, ...]) -> tuple[
     owner: type[Settings] | None = settings
     annotation: Any = settings
     for part in location:
-        choices = _settings_in(annotation)
-        tagged = {tag: choice for choice in choices for tag in _tags(choice)}
+        choices = settings_in(annotation)
+        tagged = {tag: choice for choice in choices for tag in tags_of(choice)}
         if isinstance(part, str) and len(choices) > 1 and part in tagged:
             owner = annotation = tagged[part]
             continue
@@ -298,11 +298,12 @@ def _joined(problems: Sequence[Problem]) -> Problem:
     return Problem(first.where, f"{first.what}; or it {' or '.join(rest)}")
 
 
-def _settings_in(annotation: Any) -> list[type[Settings]]:
+def settings_in(annotation: Any) -> list[type[Settings]]:
+    """Return the settings classes among the types that an annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
-        return [found for argument in get_args(annotation) for found in _settings_in(argument)]
+        return [found for argument in get_args(annotation) for found in settings_in(argument)]
     return []
 
 
@@ -310,7 +311,8 @@ def _has_field(choices: Sequence[type[Settings]], name: str) -> bool:
     return any(name in choice.model_fields for choice in choices)
 
 
-def _tags(settings: type[Settings]) -> tuple[str, ...]:
+def tags_of(settings: type[Settings]) -> tuple[str, ...]:
+    """Return the names by which `kind` chooses a class; none where it has no `kind`."""
     kind = settings.model_fields.get("kind")
     return get_args(kind.annotation) if kind is not None else ()
 
@@ -319,6 +321,6 @@ def _allowed_kinds(settings: type[Settings], where: str) -> str:
     choices = [settings]
     for part in where.removesuffix(".kind").split("."):
         fields = [choice.model_fields[part] for choice in choices if part in choice.model_fields]
-        choices = [inner for field in fields for inner in _settings_in(field.annotation)]
-    tags = sorted({tag for choice in choices for tag in _tags(choice)})
+        choices = [inner for field in fields for inner in settings_in(field.annotation)]
+    tags = sorted({tag for choice in choices for tag in tags_of(choice)})
     return f". Allowed: {', '.join(tags)}" if tags else ""

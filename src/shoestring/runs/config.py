@@ -55,6 +55,9 @@ class OutputSettings(Settings):
     given. Halved whenever memory runs out."""
 
 
+STUDY = "study"
+"""The section of a recipe that says which runs it is made of: see `runs.study`."""
+
 DEFAULTS = 1
 """Raised whenever the default of a setting changes, since run ids leave defaults out."""
 
@@ -230,7 +233,8 @@ def load_config(
     the folder a recipe is run from.
     Where table or overrides ask for another `kind` of tuning or method than the recipe, the recipe's other keys of that
     section are left out, even those that both kinds have: a learning rate for one method is none for another. Keys that
-    every kind of a section has (all of `[model]`) stay.
+    every kind of a section has (all of `[model]`) stay. A recipe's `[study]` says which runs there are besides; it is
+    for `runs.study`.
 
     Args:
         recipe: a TOML file.
@@ -242,14 +246,15 @@ def load_config(
         ConfigError: listing every problem: file, key, what was given, what is allowed, nearest match.
     """
     base: Table = load_toml(recipe) if recipe is not None else {}
+    base.pop(STUDY, None)
     if recipe is not None:
-        _make_absolute(base, recipe.parent)
-    merged = apply_overrides(_merge(base, table or {}), overrides)
+        make_absolute(base, recipe.parent)
+    merged = apply_overrides(merged_tables(base, table or {}), overrides)
     if left_out := leave_out(RunConfig, base, merged, apply_overrides(table or {}, overrides)):
         for entry in left_out:
             base[entry.section] = {key: value for key, value in base[entry.section].items() if key not in entry.keys}
-        merged = apply_overrides(_merge(base, table or {}), overrides)
-    _make_absolute(merged, Path())
+        merged = apply_overrides(merged_tables(base, table or {}), overrides)
+    make_absolute(merged, Path())
     source = str(recipe) if recipe is not None else "config"
     if overrides:
         source += " with " + " ".join(overrides)
@@ -260,15 +265,17 @@ def load_config(
     return config
 
 
-def _merge(base: Table, top: Table) -> Table:
+def merged_tables(base: Table, top: Table) -> Table:
+    """Return `base` with `top` put on it, section by section."""
     merged = dict(base)
     for key, value in top.items():
         inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        merged[key] = merged_tables(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return merged
 
 
-def _make_absolute(table: Table, folder: Path) -> None:
+def make_absolute(table: Table, folder: Path) -> None:
+    """Let the paths in a table of settings that start with `./` or `../` be meant from `folder`, in place."""
     places = [(table, "task"), *((table.get(section), key) for section, key in _PATHS)]
     for section, key in places:
         if isinstance(section, dict) and isinstance(text := section.get(key), str) and text.startswith(("./", "../")):
