@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from shoestring.models.combining import inputs_of
 from shoestring.models.evaluation import evaluate, taught
 from shoestring.models.prompted import predictions
+from shoestring.runs.hardest import hardest, prompt_text
+from shoestring.tasks.spec import DEV
 
 if TYPE_CHECKING:
     from shoestring.data.example import Example
@@ -102,22 +104,36 @@ def metrics_of(config: RunConfig, prompts: Prompts, found: Answered) -> dict[str
 
 
 def prediction_rows(
-    config: RunConfig, prompts: Prompts, examples: Mapping[str, Sequence[Example]], found: Answered
+    config: RunConfig, prompts: Prompts, examples: Mapping[str, Sequence[Example]], found: Answered, tokenizer: Any
 ) -> Iterator[dict[str, Any]]:
     """Yield one row a prediction: split, uid, the right answer, the predicted one, and the scores of all.
 
     Of a generation task: split, uid, all right answers, the written one, and the mean log p of a token of the first
-    right one.
+    right one. Of the test examples that were hardest, also the prompt, and the candidates where examples bring their
+    own.
     """
     for split, texts in found.texts.items():
-        for prompt, text, row in zip(prompts[split], texts, found.scores[split], strict=True):
+        kept = _kept(config, split, prompts, found)
+        for at, (prompt, text, row) in enumerate(zip(prompts[split], texts, found.scores[split], strict=True)):
+            shown = {"prompt": prompt_text(tokenizer, prompt)} if at in kept else {}
             answer = {"golds": list(prompt.golds), "prediction": text}
-            yield {"split": split, "uid": prompt.uid, **answer, "score": float(row[0])}
+            yield {"split": split, "uid": prompt.uid, **answer, "score": float(row[0]), **shown}
     for split, rows in found.scores.items() if config.task.has_scores else ():
-        predicted = predictions(config.task, rows).tolist()
-        for prompt, example, number, row in zip(prompts[split], examples[split], predicted, rows, strict=True):
+        predicted, kept = predictions(config.task, rows).tolist(), _kept(config, split, prompts, found)
+        asked = zip(prompts[split], examples[split], predicted, rows, strict=True)
+        for at, (prompt, example, number, row) in enumerate(asked):
             answer = _answer(config, prompt, example, number)
-            yield {"split": split, "uid": prompt.uid, **answer, "scores": row[: len(prompt.options) or None].tolist()}
+            shown = {"prompt": prompt_text(tokenizer, prompt)} if at in kept else {}
+            if shown and example.candidates:
+                shown |= {"candidates": list(example.candidates)}
+            scores = row[: len(prompt.options) or None].tolist()
+            yield {"split": split, "uid": prompt.uid, **answer, "scores": scores, **shown}
+
+
+def _kept(config: RunConfig, split: str, prompts: Prompts, found: Answered) -> set[int]:
+    if split == DEV:
+        return set()
+    return hardest(config.task, prompts[split], found.scores[split], found.texts.get(split))
 
 
 def _answer(config: RunConfig, prompt: EncodedPrompt, example: Example, number: Any) -> dict[str, Any]:

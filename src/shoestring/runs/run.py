@@ -270,7 +270,8 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
                 weights=_bytes(subject), fit=memory.bytes["fit"], predict=memory.bytes["predict"], how=memory.how
             ),
         )
-        write_jsonl(folder.path / PREDICTIONS, prediction_rows(config, prompts, prepared.splits.named, found))
+        rows = prediction_rows(config, prompts, prepared.splits.named, found, prepared.tokenizer)
+        write_jsonl(folder.path / PREDICTIONS, rows)
         if config.output.keep_model:
             folder.keep_model(partial(_save, config, prepared))
         folder.keep_trajectory()
