@@ -21,6 +21,11 @@ def gram(rows: Tensor, columns: Tensor, outputs: Tensor | None = None) -> Gram:
     return Gram(values, outputs, values)
 
 
+def at_rest(rows: Tensor, columns: Tensor) -> Gram:
+    """Return the kernel of features with themselves, of a model whose outputs are 0."""
+    return gram(rows, columns, torch.zeros(columns.shape[:2], dtype=torch.float64))
+
+
 def asymmetric(rows: Tensor, columns: Tensor) -> Gram:
     """Return the kernel of signs of the rows' features, and the flipped one."""
     values = torch.einsum("ncp,mdp->ncmd", rows.sign(), columns)

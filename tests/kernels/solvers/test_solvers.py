@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.linear_model import Ridge as LinearRidge
 from torch import Tensor
 
-from kernels.solvers.explicit import SIZE, TEST, TRAIN, asymmetric, features, gram, labels
+from kernels.solvers.explicit import SIZE, TEST, TRAIN, asymmetric, at_rest, features, gram, labels
 from shoestring.kernels.solvers.base import SOLVERS
 from shoestring.kernels.solvers.catalog.asymmetric import Asymmetric
 from shoestring.kernels.solvers.catalog.least_squares import LeastSquares
@@ -187,20 +187,20 @@ def test_the_order_of_training_examples_and_their_block_do_not_matter(name: str)
     rows, columns, targets = case(outputs)
     solver = SOLVERS.get(name)(**({"c": 0.5} if name == "logistic" else {}))
     order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(3))
-    found = solver.fit(gram(rows, rows), targets).predict(gram(rows, columns))
-    other = solver.fit(gram(rows[order], rows[order]), targets[order])
+    found = solver.fit(at_rest(rows, rows), targets).predict(at_rest(rows, columns))
+    other = solver.fit(at_rest(rows[order], rows[order]), targets[order])
     tolerance = 1e-4 if name in ("svc", "svr", "logistic") else 1e-7
-    close(other.predict(gram(rows[order], columns)), found, tolerance)
-    parts = [other.predict(gram(rows[order], part)) for part in columns.split(2)]
-    close(torch.cat(parts), other.predict(gram(rows[order], columns)))
+    close(other.predict(at_rest(rows[order], columns)), found, tolerance)
+    parts = [other.predict(at_rest(rows[order], part)) for part in columns.split(2)]
+    close(torch.cat(parts), other.predict(at_rest(rows[order], columns)))
 
 
 @pytest.mark.parametrize("name", SOLVERS.names())
 def test_exchanging_two_classes_exchanges_their_scores(name: str) -> None:
     rows, columns, targets = case(1)
     solver = SOLVERS.get(name)(**({"c": 0.5} if name == "logistic" else {}))
-    one = solver.fit(gram(rows, rows), targets).predict(gram(rows, columns))
-    other = solver.fit(gram(rows, rows), -targets).predict(gram(rows, columns))
+    one = solver.fit(at_rest(rows, rows), targets).predict(at_rest(rows, columns))
+    other = solver.fit(at_rest(rows, rows), -targets).predict(at_rest(rows, columns))
     close(other, -one, 1e-3)
 
 

@@ -67,15 +67,18 @@ class Solver(Settings):
         check_train(train, targets)
         check_finite(train.values, "the training kernel")
         check_ability(self, train)
-        wanted = targets.double() - offset(train, self.scaling)
         matrix, added = regularized(train.flat(), self.added(), absolute=self.absolute)
-        solution = self.solve(matrix, wanted)
+        solution = self.solve_from(matrix, targets.double(), offset(train, self.scaling))
         facts = ({"added": added} if added else {}) | solution.facts
         return Fitted(solution.rule, tuple(train.values.shape[:2]), self.both_sides, self.scaling, train.origin, facts)
 
     def added(self) -> float:
         """Return what is added to the diagonal, in the units that the settings say."""
         return self.regularization
+
+    def solve_from(self, matrix: Tensor, targets: Tensor, start: Tensor) -> Solution:
+        """Solve for targets and an offset, both [N, C]: where errors are differences, for what the offset leaves."""
+        return self.solve(matrix, targets - start)
 
     @abstractmethod
     def solve(self, matrix: Tensor, targets: Tensor) -> Solution:
