@@ -20,8 +20,8 @@ def offset(gram: Gram, scaling: float | None) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64)
     if gram.outputs is None:
         raise SolverError(
-            "the model's own outputs are not given with this kernel, and are needed for an offset: leave f0_scaling out, "
-            "or use a solver that begins at nothing"
+            "the model's own outputs are not given with this kernel, and are needed for an offset: leave f0_scaling "
+            "out, or use a solver that begins at nothing"
         )
     if gram.outputs.shape != shape or not torch.isfinite(gram.outputs).all():
         raise SolverError(

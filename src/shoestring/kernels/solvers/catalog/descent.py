@@ -67,8 +67,8 @@ class Descent(Solver):
         last = _loss(values, targets)[0]
         if not last < max(2 * first, 1.0):  # not `>=`: the loss may be no number at all
             raise SolverError(
-                f"descent diverges: the loss was {first:.3g} and is {last:.3g} after {self.steps} steps; give a smaller "
-                "method.solver.lr, or none"
+                f"descent diverges: the loss was {first:.3g} and is {last:.3g} after {self.steps} steps; give a "
+                "smaller method.solver.lr, or none"
             )
         return Solution(linear(weights.reshape(-1)), {"lr": lr, "first_loss": first, "last_loss": last})
 
