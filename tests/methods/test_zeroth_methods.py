@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 import tiny
 from shoestring.methods.base import METHODS
+from shoestring.methods.training import TrainingMethod
 from shoestring.methods.zeroth import ScheduleName, ZerothMethod
-from shoestring.training.settings import TrainSettings
 from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.smoothing import SCHEDULES
 
@@ -36,7 +36,7 @@ def test_a_method_has_the_settings_and_defaults_of_its_optimizer(name: str) -> N
     here, there = OTHERWISE.get(name, (set(), set()))
     wanted = {key: value for key, value in settings_of(name).items() if key not in here}
     method = METHODS.get(name)()
-    own = set(type(method).model_fields) - set(TrainSettings.model_fields) - {"kind", "directions"} - COMMON - there
+    own = set(type(method).model_fields) - set(TrainingMethod.model_fields) - {"kind", "directions"} - COMMON - there
     assert own | {"lr"} == set(wanted)
     assert {key: getattr(method, key) for key in wanted} == wanted
 

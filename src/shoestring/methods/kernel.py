@@ -22,6 +22,7 @@ from shoestring.kernels.projection import Projection
 from shoestring.kernels.solvers.gram import Gram, gram_of
 from shoestring.kernels.solvers.targets import coded, scores_of
 from shoestring.methods.base import Outcome
+from shoestring.methods.beginning import begin_at_probe
 from shoestring.models.evaluation import evaluate
 from shoestring.seeds import derive
 
@@ -44,19 +45,20 @@ model once more each time."""
 def fit(method: KernelRegression, given: Given) -> Outcome:
     """Return a predictor by kernels, and what it is: see `KernelRegression`."""
     begin = time.perf_counter()
+    first = {} if method.begin is None else begin_at_probe(method.begin, given)
     source = Source(method, given)
     resumed = source.store.exists()
     with given.memory.lap("fit"):
         train = source.gram(given.train, None, given.eval_batch_size, given.progress)
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - begin - first.get("begin", {}).get("seconds", 0.0)
         targets = coded(torch.tensor([prompt.label for prompt in given.train]), train.values.shape[1])
         facts: dict[str, Any] = {"formula": method.formula, "outputs": train.values.shape[1]}
-        if method.needs_dev:
+        if len(method.solvers()) > 1:
             fitted, chosen = _best(method, given, source, train, targets)
         else:
             settings, solver = method.solvers()[0]
             fitted, chosen = solver.fit(train, targets), {"selected": settings} if settings else {}
-    facts |= chosen | {"solver": fitted.facts, "kernel_seconds": seconds, "kernel_resumed": resumed}
+    facts |= first | chosen | {"solver": fitted.facts, "kernel_seconds": seconds, "kernel_resumed": resumed}
     return Outcome(KernelPredictor(source, fitted), time.perf_counter() - begin, facts)
 
 

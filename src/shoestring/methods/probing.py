@@ -21,6 +21,7 @@ from shoestring.models.features import states
 from shoestring.seeds import MASK_32, derive
 
 if TYPE_CHECKING:
+    from shoestring.methods.base import Given
     from shoestring.methods.catalog.linear_probe import LinearProbe
     from shoestring.models.features import Place
     from shoestring.models.prediction import OnScores
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from shoestring.progress import Bar
     from shoestring.prompts.encoding import EncodedPrompt
     from shoestring.tasks.spec import Task
-
-_WHAT = "method.kind='linear-probe'"
 
 
 @cache
@@ -112,13 +111,14 @@ def fit_linear(settings: LinearProbe, data: Data, c: float, *, classes: bool) ->
         C sum_i -log softmax(W x_i + b)[y_i]  +  |W|^2 / 2          classes
         C sum_i (w x_i + b - y_i)^2           +  |w|^2              values
 
-    b is free. Of two classes there is one row w of weights, for z_1 - z_0, which is given back as rows -w/2 and w/2.
-    With `standardise`, x has mean 0 and variance 1 over `data` while it is fitted; W and b take that into themselves.
+    b is free, or 0 without `intercept`. Of two classes there is one row w of weights, for z_1 - z_0, which is given
+    back as rows -w/2 and w/2. With `standardise`, x has mean 0 (as it is without `intercept`) and variance 1 over
+    `data` while it is fitted; W and b take that into themselves.
     """
     x, y = data.features, data.labels
     centre, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
     if settings.standardise:
-        centre, spread = x.mean(0), x.std(0)
+        centre, spread = x.mean(0) if settings.intercept else centre, x.std(0)
         scale = np.where(spread > 0, spread, 1.0)
     weight, bias, converged = (_classes if classes else _values)(settings, (x - centre) / scale, y, c)
     weight = weight / scale
@@ -127,7 +127,9 @@ def fit_linear(settings: LinearProbe, data: Data, c: float, *, classes: bool) ->
 
 def _classes(settings: LinearProbe, x: np.ndarray, y: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray, bool]:
     learn = scikit_learn()
-    model = learn.linear_model.LogisticRegression(C=c, max_iter=settings.max_iterations, tol=settings.tolerance)
+    model = learn.linear_model.LogisticRegression(
+        C=c, fit_intercept=settings.intercept, max_iter=settings.max_iterations, tol=settings.tolerance
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", learn.exceptions.ConvergenceWarning)  # It is a fact of the record.
         model.fit(x, y)
@@ -137,26 +139,64 @@ def _classes(settings: LinearProbe, x: np.ndarray, y: np.ndarray, c: float) -> t
     return weight, bias, int(model.n_iter_.max()) < settings.max_iterations
 
 
-def _values(_: LinearProbe, x: np.ndarray, y: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray, bool]:
+def _values(settings: LinearProbe, x: np.ndarray, y: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray, bool]:
     # The SVD is exact whatever the numbers of examples and features are.
-    model = scikit_learn().linear_model.Ridge(alpha=1 / c, solver="svd").fit(x, y)
-    return model.coef_[None], np.array([model.intercept_]), True
+    model = scikit_learn().linear_model.Ridge(alpha=1 / c, fit_intercept=settings.intercept, solver="svd").fit(x, y)
+    return model.coef_[None], np.array([float(model.intercept_)]), True
 
 
-def choose(settings: LinearProbe, task: Task, train: Data, dev: Data | None, seed: int) -> Iterator[Chosen]:
+def fit_probe(settings: LinearProbe, given: Given, where: str = "method") -> tuple[Linear, dict[str, Any]]:
+    """Return the linear model of all of train at the strength that does best, and facts about both.
+
+    Args:
+        settings: how.
+        given: the model, its training and dev prompts; what is measured at each strength is logged.
+        where: the key of `settings` in a recipe, for messages.
+
+    Raises:
+        DataError: if the training set does not allow it.
+    """
+    scikit_learn()
+    task, on_dev = given.subject.task, settings.choose_on == "dev"
+    sets: list[Data] = []
+    for prompts in (given.train, given.dev) if on_dev else (given.train,):
+        with given.progress.bar(f"{task.name}: features", inputs_in(prompts)) as bar:
+            found = features_of(given.subject, settings.features, prompts, given.eval_batch_size, bar)
+        sets.append(Data(prompts, found.double().numpy()))
+    measured = []
+    with given.progress.bar(f"{task.name}: choose C", len(settings.strengths)) as bar:
+        for one in choose(settings, task, sets[0], sets[1] if on_dev else None, given.seed, where):
+            measured.append(one)
+            # Of a training, a log has steps.
+            if where == "method":
+                given.log({"step": len(measured), "c": one.c, **one.measured})
+            bar.advance()
+    chosen = best(settings, task, measured)
+    linear = fit_linear(settings, sets[0], chosen.c, classes=task.range is None)
+    facts = {"features": linear.weight.shape[1], "c": chosen.c, "converged": linear.converged}
+    place = "dev" if on_dev else "cross_validated"
+    facts |= {f"{place}_{name}": value for name, value in chosen.measured.items()}
+    if chosen.folds is not None:
+        facts["folds"] = chosen.folds
+    return linear, facts
+
+
+def choose(
+    settings: LinearProbe, task: Task, train: Data, dev: Data | None, seed: int, where: str = "method"
+) -> Iterator[Chosen]:
     """Yield what is measured at every strength in `settings.strengths`; `best` of them is chosen.
 
     Each example of `train` is scored by a model of the other folds, and all scores are measured together; with `dev`,
-    that is measured under models of all of train.
+    that is measured under models of all of train. Messages call the settings `where`.
 
     Raises:
         DataError: if the training set does not allow it.
     """
     classes = task.range is None
-    _check(task, train)
+    _check(task, train, where)
     if dev is not None and not dev.prompts:
-        raise DataError("dev", f"{_WHAT}: there are no dev examples to choose on; use method.choose_on='train'")
-    parts = [] if dev is not None else _folds(settings, train, seed, classes=classes)
+        raise DataError("dev", f"{_what(where)}: there are no dev examples to choose on; use {where}.choose_on='train'")
+    parts = [] if dev is not None else _folds(settings, train, seed, where, classes=classes)
     for c in settings.strengths:
         if dev is not None:
             scores, prompts = fit_linear(settings, train, c, classes=classes).scores(dev.features), dev.prompts
@@ -181,27 +221,35 @@ def best(settings: LinearProbe, task: Task, measured: Sequence[Chosen]) -> Chose
     return max(measured, key=value)
 
 
-def _check(task: Task, train: Data) -> None:
+def _what(where: str) -> str:
+    return "method.kind='linear-probe'" if where == "method" else f"{where}='linear-probe'"
+
+
+def _check(task: Task, train: Data, where: str) -> None:
     if len(train.prompts) < 2:
         count = len(train.prompts)
-        raise DataError("train", f"{_WHAT} needs two training examples at least, and there are {count}; raise data.k")
+        raise DataError(
+            "train", f"{_what(where)} needs two training examples at least, and there are {count}; raise data.k"
+        )
     if task.range is None:
         there = {int(prompt.label) for prompt in train.prompts}
         lacking = [label.name for number, label in enumerate(task.labels) if number not in there]
         if lacking:
             raise DataError(
-                "train", f"{_WHAT}: no training example is of label {', '.join(lacking)}, which it could not learn; "
-                "draw more, or with data.mode='k-shot' as many of each",
+                "train", f"{_what(where)}: no training example is of label {', '.join(lacking)}, which it could not "
+                "learn; draw more, or with data.mode='k-shot' as many of each",
             )  # fmt: skip
 
 
-def _folds(settings: LinearProbe, train: Data, seed: int, *, classes: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def _folds(
+    settings: LinearProbe, train: Data, seed: int, where: str, *, classes: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     y = train.labels
     most = int(np.unique(y, return_counts=True)[1].min()) if classes else len(y)
     if most < 2:
         raise DataError(
-            "train", f"{_WHAT}: a label has one training example, and cross-validation needs two of each; "
-            "use method.choose_on='dev'",
+            "train", f"{_what(where)}: a label has one training example, and cross-validation needs two of each; "
+            f"use {where}.choose_on='dev'",
         )  # fmt: skip
     splitting = scikit_learn().model_selection
     folds = (splitting.StratifiedKFold if classes else splitting.KFold)(

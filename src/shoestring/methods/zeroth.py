@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from shoestring.methods.training import TrainingMethod
-from shoestring.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -58,7 +57,7 @@ class ZerothMethod(TrainingMethod):
 
     def own(self, model: Module, seed: int) -> dict[str, Any]:
         """Return the optimizer's settings: every key that is not one of training in general."""
-        names = [name for name in type(self).model_fields if name not in TrainSettings.model_fields and name != "kind"]
+        names = [name for name in type(self).model_fields if name not in TrainingMethod.model_fields and name != "kind"]
         settings = {name: getattr(self, name) for name in names}
         rows = settings.pop("max_rows")
         return settings if rows is None else {**settings, "engine": {"kind": self.engine, "max_rows": rows}}

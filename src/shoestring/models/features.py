@@ -174,7 +174,7 @@ def _pooled(subject: PromptedModel, batch: Batch, place: Place) -> Tensor:
 def _answers(subject: PromptedModel, batch: Batch, _: Place = "label-word") -> Tensor:
     """Return what the output layer reads where the answer is scored [N, D]; it is applied there alone."""
     positions, width = _positions(subject, batch), _width(subject, batch)
-    with _reading(_output_layer(subject), positions, width, narrow=subject.scorer.has_vocabulary) as found:
+    with _reading(output_layer(subject), positions, width, narrow=subject.scorer.has_vocabulary) as found:
         _forward(subject, batch)
     return full_precision(found[-1])
 
@@ -195,7 +195,12 @@ def _reading(layer: nn.Module, positions: Tensor, width: int, *, narrow: bool) -
         handle.remove()
 
 
-def _output_layer(subject: PromptedModel) -> nn.Module:
+def output_layer(subject: PromptedModel) -> nn.Module:
+    """Return the last layer of all: the output embedding, or the last layer of a classification head.
+
+    Raises:
+        ModelError: if it is not found.
+    """
     model = subject.model
     if subject.scorer.has_vocabulary:
         if (layer := model.get_output_embeddings()) is None:

@@ -28,7 +28,7 @@ _COVERS: dict[Key, tuple[Key, ...]] = {
 }
 # Sections whose settings are never chosen among on dev, and further keys like that.
 _IDENTITY = ("data.", "model.", "prompt.")
-_IDENTITY_KEYS = (TASK, _FILE, *_COVERS[METHOD])
+_IDENTITY_KEYS = (TASK, _FILE, *_COVERS[METHOD], "method.begin")
 # These differ between tasks by nature; they tell runs apart where they differ within one task.
 _OF_THE_TASK = ("data.source", "data.test_source", "data.text_columns", "data.label_column", "data.revision")
 _OF_THE_TASK += ("data.tests", _FILE)

@@ -67,13 +67,19 @@ def replay_run(
         progress: where to report.
 
     Raises:
-        TrajectoryError: if the log is damaged, says nothing of a model, or is of another base model.
+        TrajectoryError: if the log is damaged, says nothing of a model, or is of another base model, or if the training
+            began elsewhere than there.
         ModelError: if the base model cannot be loaded.
         OutputError: if `out` holds something, or the disk refuses.
     """
     progress = progress or Silent()
     trajectory = Trajectory.read(log)
     origin = _origin(trajectory)
+    if getattr(origin.method, "begin", None) is not None:
+        raise TrajectoryError(
+            f"{log} is of a training that began at a linear probe (method.begin), which a log does not hold; "
+            "run it again with output.keep_model=true"
+        )
     refuse_full(out)
     wanted = {"device": device or trajectory.header.device}
     if model is not None:

@@ -14,10 +14,14 @@ from shoestring.kernels.solvers.base import SOLVERS
 from shoestring.kernels.solvers.base import Solver as AnySettings
 from shoestring.kernels.solvers.catalog.least_squares import LeastSquares
 from shoestring.methods.base import METHODS
+from shoestring.methods.training import Begin
 
 if TYPE_CHECKING:
+    from shoestring.data.settings import DataSettings
     from shoestring.kernels.solvers.base import Solver as AnySolver
     from shoestring.methods.base import Given, Outcome
+    from shoestring.models.settings import ModelSettings
+    from shoestring.prompts.settings import PromptSettings
     from shoestring.tasks.spec import Task
 else:
     AnySolver = union_of(entry for _, entry in SOLVERS.items())
@@ -58,6 +62,9 @@ class KernelRegression(Settings):
     projection: PositiveInt | None = None
     """Project the gradient of every matrix at random, to so many rows and columns: quicker, and right in expectation.
     For inner products of gradients, not of signs."""
+    begin: Begin = None
+    """As for methods that train: the output layer is first given the solution of a linear probe ("linear-probe"), and
+    the gradients are those of the model with it. The tuning must name its weights; `exclude` leaves them out."""
     compute: KernelSettings = Field(default=KernelSettings())
     """How the kernel is computed."""
 
@@ -97,7 +104,7 @@ class KernelRegression(Settings):
     @property
     def needs_dev(self) -> bool:
         """Whether something is chosen on dev."""
-        return len(self.solvers()) > 1
+        return len(self.solvers()) > 1 or (self.begin is not None and self.begin.choose_on == "dev")
 
     def solvers(self) -> list[tuple[dict[str, Any], AnySettings]]:
         """Return every combination of the grid, and the solver with these settings, in the order of the values.
@@ -123,16 +130,17 @@ class KernelRegression(Settings):
                 raise ValueError(f"grid.{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
         return found
 
-    def problems(self, task: Task, *_: object) -> list[str]:
-        """Return what speaks against this method for a task."""
+    def problems(self, task: Task, data: DataSettings, model: ModelSettings, prompt: PromptSettings) -> list[str]:
+        """Return what speaks against this method for these settings."""
         if task.range is not None:
             return [f"method.kind='kernel' predicts classes, but {task.name} asks for a number"]
+        problems = [] if self.begin is None else list(self.begin.problems_as_beginning(task, prompt, model.kind))
         if self.solver.binary_only and task.labels and len(task.labels) != _TWO:
-            return [
+            problems.append(
                 f"method.solver.kind={self.solver.name!r} tells two classes apart, and {task.name} has "
                 f"{len(task.labels)}; use least-squares, ridge, svr or logistic"
-            ]
-        return []
+            )
+        return problems
 
     def fit(self, given: Given) -> Outcome:
         """Compute the kernel of the training examples, solve, and choose on dev where there is a grid."""

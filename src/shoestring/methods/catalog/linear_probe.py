@@ -26,7 +26,7 @@ class LinearProbe(Settings):
     """Logistic regression on features of the pretrained model, whose weights stay; for values, ridge regression.
 
     Scores are the classifier's log-probabilities. Forward passes are made once over the training set, and none beside
-    them in fitting.
+    them in fitting. Other methods can begin with it: `method.begin = "linear-probe"`.
 
     Source: Malladi et al. 2023 (MeZO), section 3 and appendix E (LP); princeton-nlp/MeZO
         medium_models/src/linearhead_trainer.py (features, `prob_as_feature`, iterations, tolerance).
@@ -44,6 +44,9 @@ class LinearProbe(Settings):
     or their `log-probabilities` or `probabilities` over the candidates."""
     standardise: bool = False
     """Give every feature mean 0 and variance 1 over the examples that are fitted."""
+    intercept: bool = True
+    """Whether the classifier has a free bias; where it becomes an output layer (`begin` of other methods), only if that
+    has biases."""
     strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = tuple(10.0**power for power in range(-4, 5))
     """Inverse strengths C of the penalty to choose from: a smaller one holds weights back more."""
     choose_on: Literal["train", "dev"] = "train"
@@ -78,39 +81,33 @@ class LinearProbe(Settings):
         if task.kind == "regression" and model.kind == "head" and self.features.endswith("probabilities"):
             yield f"method.features={self.features!r}: a head has one output for values, and no probabilities"
 
+    def problems_as_beginning(self, task: Task, prompt: PromptSettings, kind: str) -> Iterator[str]:
+        """Yield what speaks against another method's beginning with it, on a model of this kind."""
+        what = "method.begin"
+        if task.kind not in ("classification", "regression"):
+            yield f"{what} tells labels apart, and the examples of {task.name} bring answers of their own"
+            return
+        if self.features != "label-word":
+            yield (
+                f"{what}.features={self.features!r}: the output layer reads nothing but 'label-word'; "
+                f"method.kind={self.kind!r} has the others"
+            )
+        if task.kind == "regression" and kind != "head":
+            yield (
+                f"{what}: values of {task.name} are scored between two label words, of which a probe of values has "
+                'none; use model.kind="head"'
+            )
+        if self.choose_on == "dev" and self.folds != type(self).model_fields["folds"].default:
+            yield f"{what}.folds has no effect with {what}.choose_on='dev'"
+        if prompt.calibration is not None:
+            yield f"prompt.calibration with {what}: a probe is fitted to scores as they are; leave one of them out"
+
     def fit(self, given: Given) -> Outcome:
         """Fit the classifier; the model stays as it is."""
-        from shoestring.methods.probing import (
-            Data,
-            Probe,
-            best,
-            choose,
-            features_of,
-            fit_linear,
-            inputs_in,
-            scikit_learn,
-        )
+        from shoestring.methods.probing import Probe, fit_probe, scikit_learn
 
         scikit_learn()  # Its import is not part of what is measured.
-        task, on_dev = given.subject.task, self.choose_on == "dev"
         begin = time.perf_counter()
         with given.memory.lap("fit"):
-            sets: list[Data] = []
-            for prompts in (given.train, given.dev) if on_dev else (given.train,):
-                with given.progress.bar(f"{task.name}: features", inputs_in(prompts)) as bar:
-                    found = features_of(given.subject, self.features, prompts, given.eval_batch_size, bar)
-                sets.append(Data(prompts, found.double().numpy()))
-            measured = []
-            with given.progress.bar(f"{task.name}: choose C", len(self.strengths)) as bar:
-                for one in choose(self, task, sets[0], sets[1] if on_dev else None, given.seed):
-                    measured.append(one)
-                    given.log({"step": len(measured), "c": one.c, **one.measured})
-                    bar.advance()
-            chosen = best(self, task, measured)
-            linear = fit_linear(self, sets[0], chosen.c, classes=task.range is None)
-        facts = {"features": linear.weight.shape[1], "c": chosen.c, "converged": linear.converged}
-        where = "dev" if on_dev else "cross_validated"
-        facts |= {f"{where}_{name}": value for name, value in chosen.measured.items()}
-        if chosen.folds is not None:
-            facts["folds"] = chosen.folds
+            linear, facts = fit_probe(self, given)
         return Outcome(Probe(given.subject, self.features, linear), time.perf_counter() - begin, facts)
