@@ -99,7 +99,7 @@ class Place:
 
 
 # A row and column -> seed -> the trials there.
-_Trials = dict[tuple[Mark, Place], dict[int, list[Record]]]
+Trials = dict[tuple[Mark, Place], dict[int, list[Record]]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Arrangement:
         labels: what tells rows and columns apart.
         marks: the rows, in order.
         places: the columns of results, in order.
+        trials: row and column -> seed -> the runs to choose from.
         chosen: row and column -> seed -> the run that counts there.
         notes: what a reader should know of the choice and of what is missing.
     """
@@ -117,6 +118,7 @@ class Arrangement:
     labels: Labels
     marks: tuple[Mark, ...]
     places: tuple[Place, ...]
+    trials: Trials
     chosen: dict[tuple[Mark, Place], dict[int, Record]]
     notes: tuple[str, ...]
 
@@ -181,7 +183,7 @@ def arrange(records: Iterable[Record], layout: Layout | None = None) -> Arrangem
         *_metric_note(done, layout),
     ]
     marks = sorted({mark for mark, _ in trials}, key=lambda mark: mark.order)
-    return Arrangement(labels, tuple(marks), tuple(places), chosen, tuple(notes))
+    return Arrangement(labels, tuple(marks), tuple(places), trials, chosen, tuple(notes))
 
 
 def mean_and_spread(numbers: Sequence[float]) -> tuple[float, float | None, int]:
@@ -231,8 +233,8 @@ def _distinct(records: Iterable[Record]) -> tuple[list[Record], int]:
     return list(kept.values()), count - len(kept)
 
 
-def _trials(done: Sequence[Record], labels: Labels, layout: Layout) -> _Trials:
-    trials: _Trials = defaultdict(lambda: defaultdict(list))
+def _trials(done: Sequence[Record], labels: Labels, layout: Layout) -> Trials:
+    trials: Trials = defaultdict(lambda: defaultdict(list))
     metrics = {name for record in done for numbers in record.metrics.values() for name in numbers}
     if layout.metric is not None and layout.metric not in metrics:
         raise UnknownNameError("metric", layout.metric, metrics)
@@ -321,7 +323,7 @@ def _caption(places: Sequence[Place], layout: Layout) -> str:
     return f"{what}{scale} on test{spread}"
 
 
-def _choice_note(trials: _Trials) -> list[str]:
+def _choice_note(trials: Trials) -> list[str]:
     groups = [group for seeds in trials.values() for group in seeds.values()]
     counts = [len(group) for group in groups]
     if max(counts) == 1:
