@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from shoestring.tasks.spec import Task
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
+    """Return settings with a `kind` for the text that is its name."""
     return {"kind": value} if isinstance(value, str) else value
-
-
-Begin: TypeAlias = Annotated[LinearProbe | None, BeforeValidator(_named)]
 
 
 class TrainingMethod(TrainSettings):
@@ -29,7 +27,7 @@ class TrainingMethod(TrainSettings):
 
     trains: ClassVar[bool] = True
 
-    begin: Begin = None
+    begin: Annotated[LinearProbe | None, BeforeValidator(named)] = None
     """"linear-probe": the output layer begins with the solution of a linear probe (its settings, as a table, may
     differ from the defaults). A classification head takes it whole; a language model in the rows of its label words, if
     these are one token each and the output embedding is a matrix of its own."""

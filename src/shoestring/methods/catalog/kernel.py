@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from shoestring.config import Settings, union_of
 from shoestring.errors import ShoestringError
@@ -14,7 +14,8 @@ from shoestring.kernels.solvers.base import SOLVERS
 from shoestring.kernels.solvers.base import Solver as AnySettings
 from shoestring.kernels.solvers.catalog.least_squares import LeastSquares
 from shoestring.methods.base import METHODS
-from shoestring.methods.training import Begin
+from shoestring.methods.catalog.linear_probe import LinearProbe
+from shoestring.methods.training import named
 
 if TYPE_CHECKING:
     from shoestring.data.settings import DataSettings
@@ -48,7 +49,7 @@ class KernelRegression(Settings):
     formula: str = "sgd"
     """What is made of gradients: "sgd" (the gradients themselves), "signgd" (their signs), "asymmetric-signgd" (the
     signs of those of training examples), or its mirror image "asymmetric-signgd-flipped"."""
-    solver: AnySolver = LeastSquares()
+    solver: Annotated[AnySolver, BeforeValidator(named)] = LeastSquares()
     """What finds a_i; a `kind` alone may be written as a text."""
     grid: dict[str, tuple[bool | int | float | str, ...]] = {}
     """Values of the solver's settings, every combination of which is solved; the best on dev is kept, the first of
@@ -62,16 +63,11 @@ class KernelRegression(Settings):
     projection: PositiveInt | None = None
     """Project the gradient of every matrix at random, to so many rows and columns: quicker, and right in expectation.
     For inner products of gradients, not of signs."""
-    begin: Begin = None
+    begin: Annotated[LinearProbe | None, BeforeValidator(named)] = None
     """As for methods that train: the output layer is first given the solution of a linear probe ("linear-probe"), and
     the gradients are those of the model with it. The tuning must name its weights; `exclude` leaves them out."""
     compute: KernelSettings = Field(default=KernelSettings())
     """How the kernel is computed."""
-
-    @field_validator("solver", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
 
     @field_validator("formula")
     @classmethod

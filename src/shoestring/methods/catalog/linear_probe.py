@@ -21,7 +21,6 @@ Features = Literal["label-word", "first-token", "mean", "scores", "log-probabili
 _OF_SCORES = ("scores", "log-probabilities", "probabilities")
 
 
-@METHODS.register("linear-probe")
 class LinearProbe(Settings):
     """Logistic regression on features of the pretrained model, whose weights stay; for values, ridge regression.
 
@@ -111,3 +110,7 @@ class LinearProbe(Settings):
         with given.memory.lap("fit"):
             linear, facts = fit_probe(self, given)
         return Outcome(Probe(given.subject, self.features, linear), time.perf_counter() - begin, facts)
+
+
+# Not as a decorator, for the class is a type of fields elsewhere.
+METHODS.register("linear-probe")(LinearProbe)
