@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from shoestring.kernels.formulas.base import FORMULAS, Formula
     from shoestring.kernels.jacobian import jacobians
     from shoestring.kernels.kernel import Kernel
+    from shoestring.kernels.movement import Drift, Linearised, displacement, drift, linearised
     from shoestring.kernels.outputs import Outputs, outputs_of
     from shoestring.kernels.projection import Projection
     from shoestring.kernels.published import Published, read_published, write_published
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMULAS",
     "SOLVERS",
+    "Drift",
     "Fitted",
     "Formula",
     "Gram",
     "Kernel",
     "KernelSettings",
+    "Linearised",
     "Outputs",
     "Projection",
     "Published",
@@ -34,8 +37,11 @@ __all__ = [
     "Solver",
     "coded",
     "compute_kernels",
+    "displacement",
+    "drift",
     "gram_of",
     "jacobians",
+    "linearised",
     "outputs_of",
     "read_kernels",
     "read_published",
@@ -49,6 +55,7 @@ _PLACES = {
     "formulas.base": ("FORMULAS", "Formula"),
     "jacobian": ("jacobians",),
     "kernel": ("Kernel",),
+    "movement": ("Drift", "Linearised", "displacement", "drift", "linearised"),
     "outputs": ("Outputs", "outputs_of"),
     "projection": ("Projection",),
     "published": ("Published", "read_published", "write_published"),
