@@ -23,12 +23,10 @@ def answer_log_probs(model: Any, prompt: EncodedPrompt, option: Sequence[int]) -
 
 
 def causal_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[float]]:
-    """Return the mean log-probability of each candidate's tokens."""
-    scores = []
-    for prompt in prompts:
-        found = [answer_log_probs(model, prompt, option) for option in prompt.options]
-        scores.append([sum(row) / len(row) for row in found])
-    return scores
+    """Return the mean log-probability of each candidate's scored tokens."""
+    return [
+        _means(prompt, [answer_log_probs(model, prompt, option) for option in prompt.options]) for prompt in prompts
+    ]
 
 
 def decoded_log_probs(model: Any, prompt: EncodedPrompt, option: Sequence[int]) -> list[float]:
@@ -42,12 +40,14 @@ def decoded_log_probs(model: Any, prompt: EncodedPrompt, option: Sequence[int]) 
 
 def seq2seq_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[float]]:
     """Return the mean log-probability of each candidate's scored tokens; of each prompt as many as it has."""
-    scores = []
-    for prompt in prompts:
-        found = [decoded_log_probs(model, prompt, option) for option in prompt.options]
-        ends = [row[-last:] for row, last in zip(found, prompt.scored_lengths, strict=True)]
-        scores.append([sum(row) / len(row) for row in ends])
-    return scores
+    return [
+        _means(prompt, [decoded_log_probs(model, prompt, option) for option in prompt.options]) for prompt in prompts
+    ]
+
+
+def _means(prompt: EncodedPrompt, found: Sequence[Sequence[float]]) -> list[float]:
+    ends = [row[-last:] for row, last in zip(found, prompt.scored_lengths, strict=True)]
+    return [sum(row) / len(row) for row in ends]
 
 
 def masked_scores(model: Any, prompts: Sequence[EncodedPrompt]) -> list[list[float]]:
