@@ -14,6 +14,7 @@ from shoestring.cli.demo import demo
 from shoestring.cli.export import export
 from shoestring.cli.extract import extract
 from shoestring.cli.group import Commands
+from shoestring.cli.kernel_behaviour import kernel_behaviour
 from shoestring.cli.prompts import prompts
 from shoestring.cli.replay import replay
 from shoestring.cli.run import run
@@ -52,6 +53,7 @@ app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.command("table")(table)
+app.command("kernel-behaviour")(kernel_behaviour)
 app.command("export")(export)
 app.command("extract")(extract)
 app.command("replay")(replay)
