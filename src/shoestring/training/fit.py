@@ -11,6 +11,7 @@ from shoestring.models.quiet import quiet
 from shoestring.progress import Progress, Silent
 from shoestring.seeds import derive, isolated
 from shoestring.training.callbacks import LogLine, Meter, Report
+from shoestring.training.cheaper import checkpointing, take_off_mixed_precision
 from shoestring.training.checkpoints import Fitted, Trained, find_trained, last_checkpoint, note_trained, step_of
 from shoestring.training.trainer import Job, PromptTrainer, ZerothTrainer
 from shoestring.training.trajectory import Recording
@@ -41,6 +42,7 @@ def train(job: Job, *, log: Callable[[LogLine], None], progress: Progress | None
         isolated(derive(job.seed, "training")),
         quiet(),
         _cleared(job.subject.model),
+        checkpointing(job.subject.model, wanted=getattr(job.settings, "gradient_checkpointing", False)),
         closing(Recording(job.folder, dict(job.about))) as recording,
     ):
         make = PromptTrainer if job.settings.needs_backward else ZerothTrainer
@@ -70,6 +72,7 @@ def _cleared(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     finally:
+        take_off_mixed_precision(model)
         model.eval()
         model.zero_grad(set_to_none=True)
         vars(model).pop("_is_accelerate_prepared", None)

@@ -24,6 +24,7 @@ from shoestring.seeds import MASK_32, derive
 from shoestring.tasks.metrics import METRICS
 from shoestring.training.asking import Asking
 from shoestring.training.callbacks import Meter
+from shoestring.training.cheaper import in_own_precision
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
 from shoestring.zeroth.base import ZerothOrder
@@ -139,7 +140,8 @@ class PromptTrainer(Trainer):
         # Nobody waits for answers that nothing is selected by.
         write, size = self.job.settings.select != "loss", self.args.per_device_eval_batch_size
         try:
-            scores, texts = answers_of(self.dev_subject, self.job.dev, size, write=write)
+            with in_own_precision(self.job.subject.model):
+                scores, texts = answers_of(self.dev_subject, self.job.dev, size, write=write)
             found = evaluate(self.job.subject.task, self.job.dev, scores, texts)
         except NonFiniteScoreError as error:
             raise NonFiniteLossError(self.state.global_step, math.nan, error.examples) from error
@@ -262,6 +264,8 @@ def training_arguments(job: Job) -> TrainingArguments:
         lr_scheduler_type=settings.schedule if settings.warmup_steps == 0 else _WITH_WARMUP[settings.schedule],
         warmup_steps=settings.warmup_steps,
         max_grad_norm=getattr(settings, "max_grad_norm", 0.0),
+        bf16=getattr(settings, "mixed_precision", None) == "bfloat16",
+        fp16=getattr(settings, "mixed_precision", None) == "float16",
         logging_strategy="steps",
         logging_steps=min(settings.log_every, settings.steps),
         logging_nan_inf_filter=False,

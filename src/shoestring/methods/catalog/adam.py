@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from shoestring.methods.backward import BackwardMethod
 from shoestring.methods.base import METHODS
-from shoestring.methods.training import TrainingMethod
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -17,7 +17,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 @METHODS.register("adam")
-class Adam(TrainingMethod):
+class Adam(BackwardMethod):
     """AdamW with gradients from backpropagation, the papers' "FT".
 
     Step t = 1, 2, ... with the gradient g of the loss, scaled down to norm `max_grad_norm` where it is longer:
@@ -32,8 +32,6 @@ class Adam(TrainingMethod):
         settings of Gao et al. 2021 (LM-BFF), appendix A.
     """
 
-    needs_backward: ClassVar[bool] = True
-
     kind: Literal["adam"] = "adam"
     lr: NonNegativeFloat = 1e-5
     """Learning rate."""
@@ -41,8 +39,6 @@ class Adam(TrainingMethod):
     """Decay rates of the running first and second moments."""
     epsilon: PositiveFloat = 1e-8
     """Added to the root of the second moment."""
-    max_grad_norm: NonNegativeFloat = 1.0
-    """Gradients of larger norm are scaled down to it; 0 switches that off."""
 
     def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build torch's AdamW."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat
 
+from shoestring.methods.backward import BackwardMethod
 from shoestring.methods.base import METHODS
-from shoestring.methods.training import TrainingMethod
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @METHODS.register("sgd")
-class SGD(TrainingMethod):
+class SGD(BackwardMethod):
     """Stochastic gradient descent with gradients from backpropagation.
 
     With the gradient g of the loss, scaled down to norm `max_grad_norm` where it is longer:
@@ -30,15 +30,11 @@ class SGD(TrainingMethod):
     Source: Robbins & Monro 1951 (stochastic approximation); Polyak 1964 (momentum).
     """
 
-    needs_backward: ClassVar[bool] = True
-
     kind: Literal["sgd"] = "sgd"
     lr: NonNegativeFloat = 1e-3
     """Learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Heavy-ball momentum."""
-    max_grad_norm: NonNegativeFloat = 1.0
-    """Gradients of larger norm are scaled down to it; 0 switches that off."""
 
     def optimizer(self, model: Module, seed: int) -> Optimizer:
         """Build torch's SGD."""
