@@ -64,6 +64,10 @@ def test_every_catalogue_task_is_good_for_the_real_tokenizers(roberta, bert, lla
             "task toy, template 'x': `answer` ' {word} ' ends in a space",
         ),
         (
+            changed(templates={"x": Template(masked="*sent_0**mask*", calibration="*sent_0**msk*")}, golden=()),
+            "task toy, template 'x' (masked), calibration",
+        ),
+        (
             changed(templates={"x": Template(masked="*sent_0**mask*", label_words={"0": "answer"})}, golden=()),
             "task toy, label '1': its word 'answer' is the same label word",
         ),
@@ -151,6 +155,11 @@ def test_a_template_longer_than_the_model_reads_is_a_problem(toy_bpe, monkeypatc
     (problem,) = check_task(GOOD, toy_bpe, "masked")
     assert "(masked): the template alone has " in problem
     assert problem.endswith("the model reads 4")
+
+
+def test_a_calibration_prompt_for_one_form_of_its_template_is_no_problem_of_the_other():
+    both = Template(masked="*sent_0**mask*", causal="*sent_0*_So", calibration="_So*mask*")
+    assert check_task(changed(templates={"x": both}, golden=())) == []
 
 
 def test_all_problems_are_reported_at_once():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shoestring.errors import ShoestringError
 from shoestring.prompts.codec import Codec
+from shoestring.prompts.finding import calibration_pieces
 from shoestring.prompts.label_words import encode_causal, encode_masked, label_words
 from shoestring.prompts.parts import Part, PieceEncoder, mask_id
 from shoestring.prompts.rendering import prompt_text, template_pieces
@@ -108,10 +109,23 @@ def _file_problems(task: Task) -> Iterator[str]:
                 continue
             if pieces is not None:
                 yield from _piece_problems(f"task {task.name}, template {name!r} ({form})", pieces, task)
+        yield from _calibration_problems(task, template, name)
         if template.causal is not None and template.answer.endswith(" "):
             yield f"task {task.name}, template {name!r}: `answer` {template.answer!r} ends in a space"
     yield from text_problems(task)
     yield from _golden_problems(task)
+
+
+def _calibration_problems(task: Task, template: Template, name: str) -> list[str]:
+    """Return why a calibration prompt suits no form of its template: one for a masked form has no causal sense."""
+    forms: list[Form] = [form for form in FORMS if getattr(template, form) is not None]
+    problems: list[str] = []
+    for form in forms:
+        try:
+            calibration_pieces(task, template, form, name)
+        except ShoestringError as error:
+            problems.append(str(error))
+    return problems if len(problems) == len(forms) else []
 
 
 def _piece_problems(where: str, pieces: Pieces, task: Task) -> Iterator[str]:

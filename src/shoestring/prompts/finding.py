@@ -45,13 +45,27 @@ def find_calibration(
     """
     if settings.calibration != "surface-form":
         return None if settings.calibration is None else pieces
-    where = f"task {task.name}, template {choose(task, form, settings, (form,)).name!r} ({form})"
-    if template.calibration is None:
+    name = choose(task, form, settings, (form,)).name
+    found = calibration_pieces(task, template, form, name)
+    if found is None:
         raise TemplateError(
-            f"{where} has no calibration prompt, which prompt.calibration=surface-form needs; write `calibration` "
-            f"beside `{form}` in the task file, or use prompt.calibration=contextual"
+            f"task {task.name}, template {name!r} ({form}) has no calibration prompt, which "
+            f"prompt.calibration=surface-form needs; write `calibration` beside `{form}` in the task file, or use "
+            "prompt.calibration=contextual"
         )
-    return parse(template.calibration, Shape(form, len(task.sentences), len(task.labels)), f"{where}, calibration")
+    return found
+
+
+def calibration_pieces(task: Task, template: Template, form: Form, name: str = "") -> Pieces | None:
+    """Return what `form` of a template is when it asks about nothing; None if it has no such prompt, or no such form.
+
+    Raises:
+        TemplateError: if it is not written in the template language.
+    """
+    if template.calibration is None or getattr(template, form) is None:
+        return None
+    shape = Shape(form, len(task.sentences), len(task.labels))
+    return parse(template.calibration, shape, f"task {task.name}, template {name!r} ({form}), calibration")
 
 
 def refuse_prompt(task: Task, settings: PromptSettings) -> None:
