@@ -16,6 +16,7 @@ from shoestring.cli.extract import extract
 from shoestring.cli.group import Commands
 from shoestring.cli.kernel_behaviour import kernel_behaviour
 from shoestring.cli.prompts import prompts
+from shoestring.cli.recipes import recipes
 from shoestring.cli.replay import replay
 from shoestring.cli.run import run
 from shoestring.cli.table import table
@@ -52,6 +53,7 @@ app.command("demo")(demo)
 app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
+app.add_typer(recipes, name="recipes")
 app.command("table")(table)
 app.command("kernel-behaviour")(kernel_behaviour)
 app.command("export")(export)

@@ -102,13 +102,17 @@ def chosen(text: str, option: str, allowed: Sequence[str] = ()) -> tuple[str, ..
 
 
 def recipe_and_overrides(recipe: str | None, overrides: Sequence[str] | None) -> tuple[Path | None, list[str]]:
-    """Tell a recipe from the first `key=value`: the recipe may be left out."""
+    """Tell a recipe from the first `key=value`: the recipe may be left out, or named as the package names its own."""
     rest = list(overrides or ())
     if recipe is None:
         return None, rest
     if "=" in recipe and not Path(recipe).exists():
         return None, [recipe, *rest]
-    return Path(recipe), rest
+    if Path(recipe).exists():
+        return Path(recipe), rest
+    from shoestring.runs.recipes import recipe_or_file
+
+    return recipe_or_file(Path(recipe)), rest
 
 
 def sets_task(overrides: Sequence[str]) -> bool:

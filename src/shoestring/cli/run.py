@@ -37,7 +37,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
 
     A run that is already done is not made again; an interrupted one goes on from its last checkpoint.
 
-        shoestring run recipes/mezo-roberta-large.toml method.lr=1e-6 --seeds 13,21,42
+        shoestring run recipes/mezo/roberta-large-k16.toml method.lr=1e-6 --seeds 13,21,42
     """
     own = OwnData(data, text_columns, label_column, template, label_words, inputs, outputs, candidates)
     configs = _configs(recipe, overrides, own, (seeds, out))

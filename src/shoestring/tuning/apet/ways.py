@@ -78,7 +78,7 @@ def embedding(module: nn.Module, x: Tensor, out: Tensor, chosen: Chosen) -> Tens
     rows, place = torch.unique_consecutive(chosen.index // chosen.width, return_inverse=True)
     flat = torch.zeros(len(rows) * chosen.width, dtype=chosen.values.dtype, device=rows.device)
     table = flat.index_add(0, place * chosen.width + chosen.index % chosen.width, chosen.values)
-    slot = torch.searchsorted(rows, x).clamp(max=len(rows) - 1)
+    slot = torch.searchsorted(rows, x.contiguous()).clamp(max=len(rows) - 1)
     pad = getattr(module, "padding_idx", None)
     padding = [] if pad is None else (rows == pad).nonzero().view(-1).tolist()
     added = functional.embedding(slot, table.view(-1, chosen.width), padding[0] if padding else None)
