@@ -259,7 +259,8 @@ def test_an_interrupted_run_goes_on_with_the_kernels_it_has(
         ({"grid": {"regularization": []}}, {}, "grid.regularization is empty"),
         ({"grid": {"regularization": [-1]}}, {}, "grid.regularization: Input should be greater than or equal to 0, no"),
         ({"solver": "svc"}, {"task": "trec"}, "solver.kind='svc' tells two classes apart, and trec has 6"),
-        ({}, {"task": "STS-B"}, "method.kind='kernel' predicts classes, but STS-B asks for a number"),
+        ({"solver": "svc"}, {"task": "STS-B"}, "solver.kind='svc' tells classes apart, and STS-B asks for a number"),
+        ({"solver": "descent"}, {"task": "STS-B"}, "solver.kind='descent' tells classes apart, and STS-B asks for a"),
         ({}, {"task": "mezo/SQuAD", "model": {"kind": "causal"}}, "'kernel' writes no answers, which mezo/SQuAD asks"),
         ({}, {"tuning": {"kind": "lora", "dropout": 0.1}}, "dropout=0.1 has no effect: .* looks at the pretrained mod"),
         (

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from shoestring.errors import KernelError, NonFiniteScoreError
 from shoestring.models.batch import Batch
-from shoestring.models.prompted import Passes, PromptedModel
+from shoestring.models.combining import combined, inputs_of
+from shoestring.models.prompted import Passes, PromptedModel, predictions
 
 _DIFFERENT = (
     "examples have different numbers of candidates, so their gradients are of different outputs; kernels need the same "
@@ -27,8 +28,11 @@ class Outputs:
 
     Attributes:
         model: the model; it is put in eval mode while it is used.
-        scores: from a batch on the model's device to scores [N, C], with gradients; it calls the model itself.
+        scores: from a batch on the model's device to scores [N, C], with gradients; it calls the model itself. Of an
+            example that is several inputs, [N R, C], those of each together.
         collate: from examples to a batch, on the CPU.
+        combine: from scores and the examples that they are of to what the outputs are made of, [N, C]; None for the
+            scores themselves.
         difference: whether f = f_1 - f_0, one output, [N, 1].
         label: what the scores are of, such as task and scorer; part of what a stored kernel depends on.
         length: tokens of an example; those of like length share a batch.
@@ -38,6 +42,7 @@ class Outputs:
     model: nn.Module
     scores: Callable[[Batch], Tensor]
     collate: Callable[[Items], Batch]
+    combine: Callable[[Tensor, Items], Tensor] | None = None
     difference: bool = False
     label: str = ""
     length: Callable[[Any], int] = field(default=lambda item: len(item.ids))
@@ -60,6 +65,8 @@ class Outputs:
             NonFiniteScoreError: if an output is not finite.
         """
         scores = self.scores(batch)
+        if self.combine is not None:
+            scores = self.combine(scores, items)
         if self.difference:
             if scores.shape[1] != 2:
                 raise KernelError(
@@ -74,33 +81,57 @@ class Outputs:
 
 
 def outputs_of(prompted: PromptedModel, *, difference: bool | None = None) -> Outputs:
-    """Return the outputs of a prompted model.
+    """Return the outputs of a prompted model: the scores that it predicts by, or the value where a number is asked for.
+
+    Of an example that is asked in several ways, or calibrated, they are functions of all its inputs (`combined`).
 
     Args:
         prompted: model, task and scorer.
-        difference: whether f = f_1 - f_0; unless said, where the task has two labels.
+        difference: whether f = f_1 - f_0; unless said, where the task is to tell two labels apart.
     """
-    two = len(prompted.task.labels) == 2
+    task, settings = prompted.task, prompted.settings
+    two = len(task.labels) == 2 and task.range is None
 
     def collate(prompts: Items) -> Batch:
-        for prompt in prompts:
-            if prompt.variants or prompt.calibrations:
-                raise KernelError(
-                    f"{prompt.uid} is asked in several ways, or calibrated: its scores are made of those of several "
-                    "inputs, and kernels are of one; use one template, without calibration"
-                )
-        if len({len(prompt.options) for prompt in prompts}) > 1:
+        if len({_shape(prompt) for prompt in prompts}) > 1:
+            raise KernelError(
+                "examples are asked in different numbers of ways, or calibrated by different numbers of inputs; "
+                "kernels need the same for all"
+            )
+        inputs = [item for prompt in prompts for item in inputs_of(prompt)]
+        if len({len(item.options) for item in inputs}) > 1:
             raise KernelError(_DIFFERENT)
-        return prompted.collate(prompts)
+        return prompted.collate(inputs)
 
+    def combine(scores: Tensor, prompts: Items) -> Tensor:
+        if len(scores) == len(prompts) and task.range is None:
+            return scores
+        by_example = scores.view(len(prompts), -1, scores.shape[1])
+        poles = task.range is not None and scores.shape[1] > 1
+        whole = torch.stack(
+            [
+                combined(prompt, list(rows), settings.calibration, poles=poles)
+                for prompt, rows in zip(prompts, by_example, strict=True)
+            ]
+        )
+        return whole if task.range is None else predictions(task, whole)[:, None]
+
+    ways = [*(["sum"] if settings.sums else []), *([settings.calibration] if settings.calibration else [])]
     return Outputs(
         model=prompted.model,
         scores=prompted.scores,
         collate=collate,
+        combine=combine,
         difference=two if difference is None else difference,
-        label=f"{prompted.task.name} {type(prompted.scorer).__name__}",
+        label=" ".join((task.name, type(prompted.scorer).__name__, *ways)),
+        length=lambda prompt: sum(len(item.ids) for item in inputs_of(prompt)),
         passes=prompted.passes,
     )
+
+
+def _shape(prompt: Any) -> tuple[int, ...]:
+    """Return how many calibrations each way of asking has."""
+    return tuple(len(way.calibrations) for way in (prompt, *prompt.variants))
 
 
 def check_outputs(values: Tensor, count: int) -> None:

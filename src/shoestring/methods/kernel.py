@@ -20,9 +20,10 @@ from shoestring.kernels.outputs import outputs_of
 from shoestring.kernels.parameters import layer_of
 from shoestring.kernels.projection import Projection
 from shoestring.kernels.solvers.gram import Gram, gram_of
-from shoestring.kernels.solvers.targets import coded, scores_of
+from shoestring.kernels.solvers.targets import answers_of, targets_of
 from shoestring.methods.base import Outcome
 from shoestring.methods.beginning import begin_at_probe
+from shoestring.models.combining import inputs_of
 from shoestring.models.evaluation import evaluate
 from shoestring.seeds import derive
 
@@ -51,7 +52,7 @@ def fit(method: KernelRegression, given: Given) -> Outcome:
     with given.memory.lap("fit"):
         train = source.gram(given.train, None, given.eval_batch_size, given.progress)
         seconds = time.perf_counter() - begin - first.get("begin", {}).get("seconds", 0.0)
-        targets = coded(torch.tensor([prompt.label for prompt in given.train]), train.values.shape[1])
+        targets = targets_of(given.subject.task, given.train, train.values.shape[1])
         facts: dict[str, Any] = {"formula": method.formula, "outputs": train.values.shape[1]}
         if len(method.solvers()) > 1:
             fitted, chosen = _best(method, given, source, train, targets)
@@ -83,7 +84,7 @@ def _best(
     for number, (settings, solver) in enumerate(method.solvers()):
         try:
             fitted = solver.fit(train, targets)
-            found = evaluate(task, given.dev, scores_of(fitted.predict(dev)))
+            found = evaluate(task, given.dev, answers_of(task, fitted.predict(dev)))
         except (SolverError, NonFiniteScoreError) as error:
             # A grid may well begin where a system is singular; that is told, and the rest of it is looked at.
             failure = SolverError(str(error))
@@ -150,17 +151,17 @@ class KernelPredictor:
         Args:
             prompts: encoded prompts.
             batch_size: most examples of a pass, which `compute.batch_size` bounds too.
-            bar: advanced by one for each prompt.
+            bar: advanced by one for each input that prompts are made of (`inputs_of`).
             on_scores: called with the number of a prompt and its scores [C].
         """
-        given = self.source.given
+        given, task = self.source.given, self.source.given.subject.task
         precise = next(given.subject.model.parameters()).dtype == torch.float64
         found = []
         for start, stop in pairwise(_cuts(len(prompts), max(_LEAST, _SHARE * len(given.train)))):
-            share = _Share(bar, stop - start)
+            share = _Share(bar, sum(len(inputs_of(prompt)) for prompt in prompts[start:stop]))
             gram = self.source.gram(given.train, prompts[start:stop], batch_size, share)
             share.finish()
-            rows = scores_of(self.fitted.predict(gram)).to(torch.float64 if precise else torch.float32)
+            rows = answers_of(task, self.fitted.predict(gram)).to(torch.float64 if precise else torch.float32)
             for number, row in enumerate(rows, start):
                 if on_scores is not None:
                     on_scores(number, row)
@@ -175,10 +176,10 @@ def _cuts(count: int, size: int) -> Iterator[int]:
 
 
 class _Share:
-    """Passes on progress in another unit: all of a kernel's passes are so many prompts."""
+    """Passes on progress in another unit: all of a kernel's passes are so many inputs."""
 
-    def __init__(self, bar: Bar | None, prompts: int) -> None:
-        self._bar, self._prompts = bar, prompts
+    def __init__(self, bar: Bar | None, inputs: int) -> None:
+        self._bar, self._inputs = bar, inputs
         self._total, self._done, self._told = 1, 0, 0
 
     def bar(self, label: str, total: int) -> AbstractContextManager[_Share]:
@@ -188,9 +189,9 @@ class _Share:
         return nullcontext(self)
 
     def advance(self, steps: int = 1) -> None:
-        """Advance the other bar, once enough is done for a prompt."""
+        """Advance the other bar, once enough is done for an input."""
         self._done += steps
-        self._tell(min(self._prompts, self._prompts * self._done // self._total))
+        self._tell(min(self._inputs, self._inputs * self._done // self._total))
 
     def note(self, text: str) -> None:
         """Pass a text on."""
@@ -199,7 +200,7 @@ class _Share:
 
     def finish(self) -> None:
         """Tell what is left: nothing need have been computed that was computed before."""
-        self._tell(self._prompts)
+        self._tell(self._inputs)
 
     def _tell(self, done: int) -> None:
         if self._bar is not None and done > self._told:

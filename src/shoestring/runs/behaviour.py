@@ -16,7 +16,7 @@ from shoestring.files import write_json
 from shoestring.kernels.movement import Linearised, displacement, drift, linearised
 from shoestring.kernels.outputs import outputs_of
 from shoestring.kernels.settings import KernelSettings
-from shoestring.kernels.solvers.targets import scores_of
+from shoestring.kernels.solvers.targets import answers_of
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given
 from shoestring.models.evaluation import evaluate
@@ -169,7 +169,7 @@ def _measured(
         with progress.bar(f"{task.name}: linearise {name}", len(test)) as bar:
             found = linearised(before, test, moved, looking.batch_size, bar)
         for key, values in _both(found):
-            metrics[key][name] = evaluate(task, test, scores_of(values))
+            metrics[key][name] = evaluate(task, test, answers_of(task, values))
     train = evenly(prompts[TRAIN], looking.examples)
     with progress.bar(f"{task.name}: gradients", len(train)) as bar:
         change = drift(before, after, train, names, KernelSettings(batch_size=looking.batch_size), bar)

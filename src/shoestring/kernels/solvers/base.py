@@ -27,11 +27,13 @@ class Solver(Settings):
         binary_only: whether it takes a single output only, with targets -1 and 1.
         semidefinite: whether the kernel of the training examples must be symmetric and positive semi-definite.
         both_sides: whether it needs the kernel of flipped maps too.
+        classifies: whether targets must be classes, where others take any number.
     """
 
     binary_only: ClassVar[bool] = False
     semidefinite: ClassVar[bool] = False
     both_sides: ClassVar[bool] = False
+    classifies: ClassVar[bool] = False
 
     regularization: NonNegativeFloat = 0.0
     """Added to the diagonal of the training kernel, in units of its largest singular value."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from shoestring.errors import SolverError
+
+if TYPE_CHECKING:
+    from shoestring.prompts.encoding import EncodedPrompt
+    from shoestring.tasks.spec import Task
 
 _TWO = 2
 
@@ -42,3 +49,18 @@ def scores_of(values: Tensor) -> Tensor:
     Differs: LM-Kernel-FT has -f and f (src/kernel_trainer.py); the class is the same.
     """
     return torch.cat((-values / 2, values / 2), 1) if values.shape[1] == 1 else values
+
+
+def targets_of(task: Task, prompts: Sequence[EncodedPrompt], outputs: int) -> Tensor:
+    """Return what the outputs of some examples should be [N, C]: their values, or their classes as `coded`.
+
+    Raises:
+        SolverError: if a label is of no class.
+    """
+    labels = torch.tensor([prompt.label for prompt in prompts])
+    return coded(labels, outputs) if task.range is None else labels.double()[:, None]
+
+
+def answers_of(task: Task, values: Tensor) -> Tensor:
+    """Return outputs in the form that a task's scores have: the values themselves, or scores of classes."""
+    return scores_of(values) if task.range is None else values

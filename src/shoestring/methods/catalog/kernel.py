@@ -128,10 +128,13 @@ class KernelRegression(Settings):
 
     def problems(self, task: Task, data: DataSettings, model: ModelSettings, prompt: PromptSettings) -> list[str]:
         """Return what speaks against this method for these settings."""
-        if task.range is not None:
-            return [f"method.kind='kernel' predicts classes, but {task.name} asks for a number"]
         problems = [] if self.begin is None else list(self.begin.problems_as_beginning(task, prompt, model.kind))
-        if self.solver.binary_only and task.labels and len(task.labels) != _TWO:
+        if self.solver.classifies and task.range is not None:
+            problems.append(
+                f"method.solver.kind={self.solver.name!r} tells classes apart, and {task.name} asks for a number; use "
+                "least-squares, ridge, svr or asymmetric"
+            )
+        elif self.solver.binary_only and task.labels and len(task.labels) != _TWO:
             problems.append(
                 f"method.solver.kind={self.solver.name!r} tells two classes apart, and {task.name} has "
                 f"{len(task.labels)}; use least-squares, ridge, svr or logistic"

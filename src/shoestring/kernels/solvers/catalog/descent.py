@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -27,6 +27,8 @@ class Descent(Solver):
 
     Source: Jacot et al. 2018, Neural Tangent Kernel, section 4; Malladi et al. 2023 (arXiv 2210.05643), section 3.
     """
+
+    classifies: ClassVar[bool] = True
 
     kind: Literal["descent"] = "descent"
     lr: PositiveFloat | None = None

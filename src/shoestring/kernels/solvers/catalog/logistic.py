@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -27,6 +27,8 @@ class Logistic(Solver):
     Differs: LM-Kernel-FT fits rows of the kernel and predicts from columns (src/kernel_solvers.py), which are the same
         for symmetric kernels only.
     """
+
+    classifies: ClassVar[bool] = True
 
     kind: Literal["logistic"] = "logistic"
     c: PositiveFloat | None = None

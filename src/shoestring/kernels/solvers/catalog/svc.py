@@ -24,6 +24,7 @@ class SVC(Solver):
 
     binary_only: ClassVar[bool] = True
     semidefinite: ClassVar[bool] = True
+    classifies: ClassVar[bool] = True
 
     kind: Literal["svc"] = "svc"
     c: PositiveFloat = 1.0
