@@ -134,8 +134,12 @@ class RecordChangedError(RunFolderError):
     """A record is not what was written: its checksum does not fit."""
 
 
+class RunBusyError(RunFolderError):
+    """A run folder is being written by another process."""
+
+
 class WorkerError(ShoestringError):
-    """A process that made a run for this one was killed."""
+    """A process that made a run for this one was killed, or what makes runs elsewhere is not there."""
 
 
 class OutputError(ShoestringError):

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
-from shoestring.errors import NonFiniteLossError, WorkerError
+from shoestring.errors import NonFiniteLossError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launch import cores, run_all
 from shoestring.runs.record import Record, read_record
@@ -42,7 +41,7 @@ def test_runs_in_workers_give_the_numbers_of_run_in_the_order_of_the_configs(
 
 def test_runs_that_are_done_are_not_given_to_workers(configs: list[RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     records = [run(config) for config in configs]
-    monkeypatch.setattr("shoestring.runs.launch.ProcessPoolExecutor", None)
+    monkeypatch.setattr("shoestring.runs.launchers.local.Worker", None)
     assert run_all(configs, jobs=2) == records
 
 
@@ -57,14 +56,6 @@ def test_what_fails_in_a_worker_is_raised_by_its_name_and_leaves_its_record(
     record = read_record(config.folder)
     assert record is not None
     assert record.status == "failed"
-
-
-def test_a_worker_that_is_killed_is_told_of_with_what_to_do(
-    configs: list[RunConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shoestring.runs.launch._one_thread", os.abort)
-    with pytest.raises(WorkerError, match=r"a worker process was killed with 2 of 2 runs to go.*same command goes on"):
-        run_all(configs[:2], jobs=1)
 
 
 def test_this_process_has_a_core() -> None:

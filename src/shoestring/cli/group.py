@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from shoestring.errors import ShoestringError
 
-RESUMABLE = ("run", "demo")
+RESUMABLE = ("run", "sweep", "demo")
 
 
 class Commands(TyperGroup):

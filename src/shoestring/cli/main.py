@@ -19,6 +19,7 @@ from shoestring.cli.prompts import prompts
 from shoestring.cli.recipes import recipes
 from shoestring.cli.replay import replay
 from shoestring.cli.run import run
+from shoestring.cli.sweep import sweep
 from shoestring.cli.table import table
 from shoestring.cli.tasks import tasks
 
@@ -49,6 +50,7 @@ def options(
 
 
 app.command("run")(run)
+app.add_typer(sweep, name="sweep")
 app.command("demo")(demo)
 app.command("prompts")(prompts)
 app.add_typer(tasks, name="tasks")

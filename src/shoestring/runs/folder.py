@@ -5,19 +5,20 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from shoestring.errors import RunFolderError
+from shoestring.errors import RunBusyError, RunFolderError
 from shoestring.files import make_folder, saving, write_json, write_jsonl, writing
 from shoestring.runs.answer_log import ANSWERS
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
 from shoestring.training.settings import TRAJECTORY
 
-CHECKPOINTS, MODEL = "checkpoints", "model"
+CHECKPOINTS, MODEL, LOCK = "checkpoints", "model", ".lock"
 # A finished run that is made again for its weights alone is made in a folder of its own in here.
 AGAIN, _HALF_MODEL = "again", ".model"
 
@@ -34,7 +35,8 @@ class RunFolder:
     """A run folder, locked against other processes while it is open.
 
     Raises:
-        RunFolderError: if another process holds it, or it holds another config.
+        RunBusyError: if another process holds it.
+        RunFolderError: if it holds another config.
         OutputError: if the disk refuses.
     """
 
@@ -52,11 +54,9 @@ class RunFolder:
         make_folder(self.path)
         with ExitStack() as stack:
             with writing(self.path):
-                lock = stack.enter_context((self.path / ".lock").open("a"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise RunFolderError(f"{self.path} is being written by another process") from None
+                lock = stack.enter_context((self.path / LOCK).open("a"))
+                if not _locked(lock):
+                    raise RunBusyError(f"{self.path} is being written by another process")
             if force:
                 self.clear()
             self._claim()
@@ -163,6 +163,30 @@ class RunFolder:
                 f"{self.path} holds a run of another config (different: {shown}); "
                 "choose another output.folder, or --force to overwrite it"
             )
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process, this one included, is writing a run folder."""
+    try:
+        with (path / LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Lock a file; those who only ask whether it is held hold it for a moment."""
+    for pause in (0.0, 0.01, 0.1):
+        time.sleep(pause)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
 
 
 def _replace_folder(new: Path, old: Path) -> None:

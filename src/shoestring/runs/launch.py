@@ -2,80 +2,64 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
-from shoestring.errors import WorkerError
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig
+from shoestring.runs.engine import Engine, InOrder
+from shoestring.runs.launchers.base import Ended, Launcher
+from shoestring.runs.launchers.local import Local, cores
 from shoestring.runs.record import Record
 from shoestring.runs.run import finished, run
 
-
-def cores() -> int:
-    """Return the number of processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ["cores", "run_all"]
 
 
 def run_all(
-    configs: Sequence[RunConfig], *, jobs: int, force: bool = False, progress: Progress | None = None
+    configs: Sequence[RunConfig],
+    *,
+    jobs: int,
+    force: bool = False,
+    progress: Progress | None = None,
+    launcher: Launcher | None = None,
 ) -> list[Record]:
     """Make every run that is not done, `jobs` at a time, and return all records in the order of `configs`.
-
-    Small models gain nothing from more than one thread, so workers have one each: a run in one of them gives the same
-    numbers, bit for bit, as `run` does with one thread.
 
     Raises:
         ShoestringError: what the first failing run raises; runs that have not begun by then are not made.
         WorkerError: if a worker process is killed, as the system does when memory runs out.
     """
-    records: dict[int, Record] = {}
-    with (progress or Silent()).bar("runs", len(configs)) as bar:
-        todo = list(range(len(configs)))
-        if not force:
-            for index in [index for index in todo if finished(configs[index]) is not None]:
-                records[index] = run(configs[index])
-                todo.remove(index)
-                bar.advance()
-        records |= _in_workers(configs, todo, min(jobs, len(todo)), force, bar) if todo else {}
-    return [records[index] for index in range(len(configs))]
+    known = {} if force else {config.run_id: run(config) for config in configs if finished(config) is not None}
+    todo = {config.run_id: config for config in configs if config.run_id not in known}
+    with (progress or Silent()).bar("runs", len(known) + len(todo)) as bar:
+        bar.advance(len(known))
+        if todo:
+            watcher = _Bars(bar, todo)
+            Engine(launcher or Local(jobs=jobs), watcher, force=force, stop_on_failure=True).make(
+                InOrder(todo.values())
+            )
+    # What was just made is not checked against its data and model again.
+    made = {run_id: finished(config) or run(config) for run_id, config in todo.items()}
+    return [(known | made)[config.run_id] for config in configs]
 
 
-def _in_workers(
-    configs: Sequence[RunConfig], todo: Sequence[int], jobs: int, force: bool, bar: Bar
-) -> dict[int, Record]:
-    # Threads of torch do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    records: dict[int, Record] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
-        futures: dict[Future[Record], int] = {pool.submit(run, configs[i], force=force): i for i in todo}
-        try:
-            for future in as_completed(futures):
-                index = futures[future]
-                records[index] = future.result()
-                bar.note(_told(configs[index]))
-                bar.advance()
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                f"a worker process was killed with {len(todo) - len(records)} of {len(todo)} runs to go, as the system "
-                "does when memory runs out; the same command goes on where they stopped"
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return records
+class _Bars:
+    def __init__(self, bar: Bar, configs: dict[str, RunConfig]) -> None:
+        self._bar, self._configs = bar, configs
+
+    def began(self, config: RunConfig) -> None:
+        """Show nothing: the bar counts ends."""
+
+    def ended(self, ended: Ended) -> None:
+        """Move the bar."""
+        if ended.how == "ok":
+            self._bar.note(told_of(self._configs[ended.run_id]))
+            self._bar.advance()
+
+    def tick(self) -> None:
+        """Show nothing."""
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _told(config: RunConfig) -> str:
+def told_of(config: RunConfig) -> str:
+    """Return a line that says which run it is."""
     return f"{config.task.name}, {config.model.kind} model: {config.method.kind}, seed {config.seed}"

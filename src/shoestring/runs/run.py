@@ -71,7 +71,9 @@ class Prepared:
     inputs: Inputs
 
 
-def run(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> Record:
+def run(
+    config: RunConfig, *, force: bool = False, progress: Progress | None = None, splits: Splits | None = None
+) -> Record:
     """Return the record of `config`, making the run unless its folder already holds a finished one.
 
     Mistakes in data, prompts or model are found before anything is written. An interrupted run goes on from its last
@@ -83,14 +85,16 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
         config: the config; its `folder` is where everything is written.
         force: make the run again even if it is finished, from the start.
         progress: where to report long work; silent by default.
+        splits: what `draw` gives for the config, where the caller has it already.
 
     Raises:
         ShoestringError: a subclass names each mistake (DataError, ModelError, LabelWordError, NonFiniteLossError, ...).
         RunFolderError: also if data or model changed under a finished run of the same config.
+        RunBusyError: if another process is making the run.
     """
     _one_process()
     progress = progress or Silent()
-    splits = draw(config.task, config.data, config.seed)
+    splits = draw(config.task, config.data, config.seed) if splits is None else splits
     known = None if force else _ended_well(config)
     if known is not None:
         same_data = known.split is not None and known.split.digest == splits.digest
@@ -101,7 +105,9 @@ def run(config: RunConfig, *, force: bool = False, progress: Progress | None = N
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=force):
         if known is None:
-            return _execute(config, prepared, folder, progress)
+            # Another process may have ended it while this one loaded the model.
+            made = None if force else _ended_well(config)
+            return _execute(config, prepared, folder, progress) if made is None else made
         inner = folder.again()
         done = _execute(config, prepared, inner, progress)
         folder.take(inner)

@@ -1,0 +1,1 @@
+"""Where many runs are made at once: one file a launcher."""
