@@ -146,6 +146,10 @@ class OutputError(ShoestringError):
     """The disk refuses: not writable, full, or not a folder."""
 
 
+class MissingPackageError(ShoestringError):
+    """A library that only some commands need is not installed."""
+
+
 def suggest(given: str, allowed: Iterable[str], *, shown: int = 12) -> str:
     """Return the tail of a message: the nearest allowed name and the allowed names.
 

@@ -429,6 +429,6 @@ def test_a_run_that_should_keep_its_model_is_done_only_with_it(recipe: Write) ->
     config = load_study(recipe(), ["output.keep_model=true"]).trials()[0]
     run(load_study(recipe()).trials()[0].config)
     assert look(planned(config)).state == "to do"
-    plan = Plan(title="x", recipe="y", expected=1, runs=(planned(config),))
+    plan = Plan(title="x", recipe="y", runs=(planned(config),))
     write_plan(plan, Path(config.config.output.folder), "z")
     assert Tally.of(read_plans(Path(config.config.output.folder))).count("to do") == 1

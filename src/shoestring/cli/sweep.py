@@ -13,7 +13,7 @@ from shoestring.cli import options
 
 if TYPE_CHECKING:
     from shoestring.runs.launchers.base import Launcher
-    from shoestring.runs.plan import Plan, Tally
+    from shoestring.runs.plan import Plan, Planned, Tally
     from shoestring.runs.study import Study
     from shoestring.runs.sweep import Sweep
 
@@ -163,9 +163,13 @@ def _studies(
 
 
 def _sweep(studies: Sequence[Study], search: str, trials: int | None) -> Sweep:
+    if search == "grid" and trials is not None:
+        raise typer.BadParameter("--trials is for --search random or tpe; a grid has all combinations")
+    if search != "grid" and trials is None:
+        raise typer.BadParameter(f"--search {search} needs --trials N: how many settings to try")
     from shoestring.runs.sweep import Sweep
 
-    return Sweep.of(studies)
+    return Sweep.of(studies, "random" if search == "random" else "tpe" if search == "tpe" else "grid", trials or 1)
 
 
 def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on_failure: bool) -> Tally:
@@ -173,17 +177,22 @@ def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on
     from shoestring.cli import screen, sweep_screen
 
     with screen.waiting("loading torch and transformers"):
-        from shoestring.runs.engine import Engine, InOrder
+        from shoestring.runs.engine import Engine
         from shoestring.runs.sweep import refuse_changed
     with screen.progress() as progress:
         refuse_changed(made, tally, progress)
     made.write_plans()
-    todo = made.todo(tally, retry=retry)
     shown = sweep_screen.Progress(tally)
-    if todo:
+    todo = made.todo(tally, retry=retry)
+    if todo or sum(made.to_come):
+
+        def new(run: Planned) -> None:
+            shown.add(run, sum(made.to_come))
+            made.write_plans()
+
         screen.err().print(sweep_screen.summary(tally))
         with sweep_screen.live(shown):
-            Engine(launcher, shown, stop_on_failure=stop_on_failure).make(InOrder(todo))
+            Engine(launcher, shown, stop_on_failure=stop_on_failure).make(made.queue(todo, new, retry=retry))
     return made.tally()
 
 
@@ -196,7 +205,7 @@ def _list(made: Sweep, tally: Tally, *, retry: bool) -> None:
         console.print(f"{run.run_id}  {seen.state:<7}  {run.name}")
     sweep_screen.print_tally(tally)
     sweep_screen.print_failures(tally)
-    screen.err().print(f"{len(made.todo(tally, retry=retry)):,} runs would be made")
+    screen.err().print(f"{len(made.todo(tally, retry=retry)) + sum(made.to_come):,} runs would be made")
 
 
 def _print_tables(made: Sweep) -> None:

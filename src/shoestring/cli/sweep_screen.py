@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shoestring.cli import screen
-from shoestring.runs.plan import STATES, Seen, State, Tally, error_line
+from shoestring.runs.plan import STATES, Planned, Seen, State, Tally, error_line, look
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -157,13 +157,12 @@ class Progress:
             self._last = time.monotonic()
             screen.err().print(self._line())
 
-    def add(self, tally: Tally) -> None:
-        """Take in runs that a search has chosen since."""
-        self.tally.coming = tally.coming
-        for run in tally.runs[len(self.tally.runs) :]:
-            self._places[run.run_id] = len(self.tally.runs)
-            self.tally.runs.append(run)
-            self.tally.seen.append(Seen("to do"))
+    def add(self, run: Planned, coming: int) -> None:
+        """Take in a run that a search has asked for, and how many it will still ask for."""
+        self.tally.coming = coming
+        self._places[run.run_id] = len(self.tally.runs)
+        self.tally.runs.append(run)
+        self.tally.seen.append(look(run))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the table and the line under it."""

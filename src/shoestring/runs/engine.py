@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,27 +12,13 @@ from shoestring.runs.attempt import leave_failure, told
 from shoestring.runs.config import RunConfig
 from shoestring.runs.folder import is_held
 from shoestring.runs.launchers.base import Ended, Launcher, Pool
+from shoestring.runs.queues import InOrder, Queue
 from shoestring.runs.run import finished
+
+__all__ = ["Engine", "InOrder", "Queue", "Watcher"]
 
 # Seconds between two looks at a run that another process makes, and between two times that the watcher is told.
 _LATER, _TICK = 2.0, 0.5
-
-
-class Queue(Protocol):
-    """Says which run is next; it may wait for others to end."""
-
-    def next(self) -> RunConfig | None:
-        """Return the next run, or None where there is none at this time."""
-        ...
-
-    def ended(self, ended: Ended) -> None:
-        """Hear how a run ended."""
-        ...
-
-    @property
-    def over(self) -> bool:
-        """Whether no further run will come, whatever ends."""
-        ...
 
 
 class Watcher(Protocol):
@@ -50,25 +35,6 @@ class Watcher(Protocol):
     def tick(self) -> None:
         """Be called every half second."""
         ...
-
-
-class InOrder:
-    """The runs of a list, one after another."""
-
-    def __init__(self, configs: Iterable[RunConfig]) -> None:
-        self._waiting = deque(configs)
-
-    def next(self) -> RunConfig | None:
-        """Return the next run."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def ended(self, ended: Ended) -> None:
-        """Do nothing: no run depends on another."""
-
-    @property
-    def over(self) -> bool:
-        """Whether all have been given out."""
-        return not self._waiting
 
 
 @dataclass

@@ -56,8 +56,8 @@ class Plan(Settings):
     format: int = FORMAT
     title: str
     recipe: str
-    expected: int
-    """How many runs there will be; more than `runs` where a search has not chosen them yet."""
+    to_come: int = 0
+    """How many further runs a search will ask for."""
     runs: tuple[Planned, ...]
 
 
@@ -183,8 +183,7 @@ class Tally:
     def of(cls, plans: Sequence[Plan]) -> Tally:
         """Look at every run of some plans."""
         runs = distinct(run for plan in plans for run in plan.runs)
-        coming = sum(plan.expected - len(plan.runs) for plan in plans)
-        return cls(runs, [look(run) for run in runs], max(0, coming))
+        return cls(runs, [look(run) for run in runs], sum(plan.to_come for plan in plans))
 
     def count(self, state: State, row: str | None = None, column: str | None = None) -> int:
         """Return how many runs are in a state, of all or of one row or column."""

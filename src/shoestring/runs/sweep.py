@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shoestring.errors import ConfigError, Problem, RunFolderError
 from shoestring.progress import Progress, Silent
 from shoestring.runs.config import RunConfig
-from shoestring.runs.plan import Plan, Tally, planned, write_plan
+from shoestring.runs.plan import Plan, Planned, Tally, planned, write_plan
+from shoestring.runs.queues import InOrder, Queues
 from shoestring.runs.record import Record, read_record
-from shoestring.runs.study import Study, Trial
+from shoestring.runs.search import TpeQueue, random_trials
+from shoestring.runs.trials import Study, Trial
+
+Search = Literal["grid", "random", "tpe"]
 
 
 @dataclass
@@ -23,26 +28,74 @@ class Sweep:
 
     Attributes:
         studies: what was asked for.
-        trials: of each study.
+        trials: of each study; those of TPE are only the ones that are known, and grow.
         notes: what a reader should know: runs that several settings or studies come to, cells with other seeds.
+        tries: settings that TPE tries in each cell and for each seed; None where all trials are known.
+        to_come: trials of each study that TPE has still to ask for.
     """
 
     studies: list[Study]
     trials: list[list[Trial]]
     notes: list[str] = field(default_factory=list[str])
-    expected: list[int] = field(default_factory=list[int])
+    tries: int | None = None
+    to_come: list[int] = field(default_factory=list[int])
 
     @classmethod
-    def of(cls, studies: Sequence[Study]) -> Sweep:
+    def of(cls, studies: Sequence[Study], search: Search = "grid", tries: int = 1) -> Sweep:
         """Build every config of some studies, and check that the studies agree.
 
+        Args:
+            studies: what is asked for.
+            search: all combinations; or `tries` settings of the ranges, drawn at random or asked for by TPE.
+            tries: settings a cell and seed.
+
         Raises:
-            ConfigError: if a combination is no config, or studies disagree; names them.
+            ConfigError: if a combination is no config, studies disagree, or there are no ranges to search.
+            MissingPackageError: if TPE is asked for, and Optuna is not installed.
         """
-        trials = [list(study.trials()) for study in studies]
-        sweep = cls(list(studies), trials, expected=[len(_once(some)) for some in trials])
+        _refuse_same_names(studies)
+        if search == "tpe":
+            sweep = cls(list(studies), [[] for _ in studies], tries=tries)
+            sweep.to_come = [sys.maxsize for _ in studies]
+            queue = sweep.queue([], lambda trial: None, retry=False)
+            while queue.next() is not None:
+                pass
+        else:
+            trials = [list(study.trials()) if search == "grid" else random_trials(study, tries) for study in studies]
+            sweep = cls(list(studies), trials, to_come=[0 for _ in studies])
+        if search == "grid":
+            sweep.notes += [
+                f"{study.title}: the ranges of study.search are for --search random or tpe; the grid leaves them aside"
+                for study in studies
+                if study.settings.search
+            ]
         sweep.check()
         return sweep
+
+    def queue(self, todo: Sequence[RunConfig], on_new: Callable[[Planned], None], *, retry: bool) -> Queues:
+        """Return the runs to make: those of a list, or those that TPE asks for.
+
+        Args:
+            todo: the list.
+            on_new: called with each run that TPE asks for and that was not known.
+            retry: whether TPE is to make failed runs again.
+        """
+        if self.tries is None:
+            return Queues([InOrder(todo)])
+        known = {_key(trial.config) for trials in self.trials for trial in trials}
+        queues: list[TpeQueue] = []
+        for place, study in enumerate(self.studies):
+
+            def take(trial: Trial, place: int = place) -> None:
+                # What is asked for again, of what is done, was counted before.
+                self.to_come[place] = min(self.to_come[place], queues[place].to_come)
+                if _key(trial.config) not in known:
+                    known.add(_key(trial.config))
+                    self.trials[place].append(trial)
+                    on_new(planned(trial))
+
+            queues.append(TpeQueue(study, self.tries, take, retry=retry))
+        return Queues(queues)
 
     def check(self) -> None:
         """Check that the studies agree, and note what is worth it.
@@ -50,7 +103,6 @@ class Sweep:
         Raises:
             ConfigError: if they do not.
         """
-        _refuse_same_names(self.studies)
         _refuse_other_output(self.studies, self.trials)
         self.notes += [note for study in self.studies for note in study.notes]
         self.notes += _copies(self.studies, self.trials)
@@ -67,10 +119,10 @@ class Sweep:
             Plan(
                 title=study.title,
                 recipe=study.source,
-                expected=expected,
+                to_come=to_come,
                 runs=tuple(planned(trial) for trial in _once(trials)),
             )
-            for study, trials, expected in zip(self.studies, self.trials, self.expected, strict=True)
+            for study, trials, to_come in zip(self.studies, self.trials, self.to_come, strict=True)
         ]
 
     def write_plans(self) -> list[Path]:
