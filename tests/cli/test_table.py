@@ -47,3 +47,50 @@ def test_an_unknown_key_names_the_nearest(shell: Shell, runs: Path) -> None:
 def test_without_a_finished_run_those_that_have_not_ended_are_named(shell: Shell, runs: Path) -> None:
     error = shell.error("table", runs / "unfinished")
     assert "there is no finished run to make a table of\n1 run has not ended (still running, or killed): " in error
+
+
+def test_medians_and_differences_are_shown(shell: Shell, runs: Path) -> None:
+    assert "60.0 (50.0 to 70.0, 2)" in shell("table", runs, "--median")[0]
+    assert "difference to" in shell("table", runs, "--versus", "mezo")[0]
+    assert "unknown row 'mezzo'" in shell.error("table", runs, "--versus", "mezzo")
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.tex", "table.csv", "table.txt"])
+def test_a_table_is_written_to_a_file_as_its_ending_says(shell: Shell, runs: Path, tmp_path: Path, name: str) -> None:
+    out, _ = shell("table", runs, "--out", tmp_path / "made" / name)
+    assert out == ""
+    kind = {"md": "markdown", "tex": "latex", "csv": "csv", "txt": "text"}[name.partition(".")[2]]
+    assert (tmp_path / "made" / name).read_text() == shell("table", runs, "--format", kind)[0]
+
+
+def test_parquet_is_written_to_a_file(shell: Shell, runs: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    shell("table", runs, "--out", tmp_path / "table.parquet")
+    assert parquet.read_table(tmp_path / "table.parquet").num_rows == 1
+
+
+def test_a_recipe_of_the_package_is_compared_with(shell: Shell, runs: Path) -> None:
+    out, _ = shell("table", runs, "--against", "mezo/roberta-large-k16", "--seeds", "13,21", "--no-costs")
+    assert "90.5 (1.2)" in out
+    assert "missing: MeZO-LoRA\n" in out
+    assert "  shoestring sweep mezo/roberta-large-k16 --seeds 13,21\n" in out
+    out, _ = shell("table", runs, "--against", "mezo/non-differentiable", "--set", "data.k=8")
+    assert "shoestring sweep mezo/non-differentiable data.k=8" in out
+    assert "did you mean 'mezo/opt-13b'" in shell.error("table", runs, "--against", "mezo/opt13b")
+
+
+MISTAKES = {
+    "two views": (["--median", "--versus", "mezo"], "show different things"),
+    "settings of no recipe": (["--set", "data.k=8"], "it goes with --against"),
+    "rows of a recipe": (["--against", "mezo/opt-13b", "--by", "task"], "leave --by out"),
+    "columns of a recipe": (["--against", "mezo/opt-13b", "--columns", "task"], "leave --columns out"),
+    "parquet on screen": (["-f", "parquet"], "parquet is no text: give --out"),
+    "no ending": (["--out", "table"], "--out table: give --format, or an ending"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_options_that_do_not_go_together_are_refused(shell: Shell, runs: Path, case: str) -> None:
+    words, message = MISTAKES[case]
+    assert message in shell.usage_error("table", runs, *words)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from shoestring.runs.config import RunConfig
 from shoestring.runs.record import Memory, PassCounts, Record, Weights
 from shoestring.tasks.load import load_task
 
@@ -52,6 +53,21 @@ def record(
             "started": "2025-01-01T00:00:00+00:00",
             "finished": finished,
             **(numbers if status == "ok" else {}),
+        }
+    )
+
+
+def of_config(config: RunConfig, test: float = 0.5, *, dev: float = 0.5) -> Record:
+    """Return the record of a finished run of a config."""
+    metric = config.task.metric
+    return Record.model_validate(
+        {
+            "run_id": config.run_id,
+            "status": "ok",
+            "config": config.model_dump(mode="json"),
+            "metrics": {name: {metric: value, "loss": 0.7} for name, value in (("dev", dev), ("test", test))},
+            "started": "2025-01-01T00:00:00+00:00",
+            "finished": "2025-01-01T00:00:00+00:00",
         }
     )
 

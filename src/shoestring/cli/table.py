@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoestring.cli import options
 
-FORMATS = ("text", "markdown", "latex", "csv")
+if TYPE_CHECKING:
+    from shoestring.runs.study import Study
+    from shoestring.runs.table import TableData
+
+FORMATS = ("text", "markdown", "latex", "csv", "parquet")
+_ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
 def table(  # noqa: PLR0913 - typer reads the options from here
@@ -18,17 +23,23 @@ def table(  # noqa: PLR0913 - typer reads the options from here
         str | None,
         typer.Option(metavar="KEY,...", help="What tells rows apart: task, model, method, or keys such as method.lr."),
     ] = None,
-    columns: Annotated[str, typer.Option(metavar="KEY", help="What tells columns apart.")] = "task",
+    columns: Annotated[
+        str | None, typer.Option(metavar="KEY", help="What tells columns apart; the task unless given.")
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The metric to show and to choose by; by default each task's own."),
     ] = None,
     format_: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", "-f", metavar="|".join(FORMATS), callback=options.one_of(FORMATS), help="How to print."
+            "--format",
+            "-f",
+            metavar="|".join(FORMATS),
+            callback=options.one_of(FORMATS),
+            help="How to write it; by default as --out ends, or text.",
         ),
-    ] = "text",
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Give every hyper-parameter setting a row, instead of the best on dev.")
     ] = False,
@@ -36,6 +47,23 @@ def table(  # noqa: PLR0913 - typer reads the options from here
         str | None, typer.Option(metavar="13,21,42", help="The seeds to rest on; missing ones are named.")
     ] = None,
     costs: Annotated[bool, typer.Option(help="Passes, seconds, memory and trained weights.")] = True,
+    median: Annotated[
+        bool, typer.Option("--median", help="Medians and ranges, instead of means and deviations.")
+    ] = False,
+    versus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW", help="How the other rows differ from this one on the same splits, and paired tests."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Put a recipe's published numbers beside those of its runs.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --against: a setting of your runs that differs; repeat."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there, instead of printing it.")] = None,
 ) -> None:
     """Make a table of finished runs: mean (sd, n) of the test metric over seeds.
 
@@ -44,28 +72,78 @@ def table(  # noqa: PLR0913 - typer reads the options from here
         shoestring table runs --format latex
     """
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    given = {"--by": by, "--columns": columns, "--metric": metric, "--all": every, "--median": median}
+    _refuse_together(given | {"--versus": versus, "--against": against, "--set": set_})
+    format_ = _format(format_, out)
     from dataclasses import replace
 
-    from shoestring.cli import screen
-    from shoestring.cli.summary import print_table
     from shoestring.errors import RunFolderError
+    from shoestring.runs.against import compare
     from shoestring.runs.collect import read_records
-    from shoestring.runs.formats import FORMATS as formats
     from shoestring.runs.table import Layout, tabulate
 
     found = read_records(runs)
-    layout = Layout(options.names(by or ""), columns, metric, wanted, every_trial=every, costs=costs)
+    layout = Layout(options.names(by or ""), columns or "task", metric, wanted, every, costs, median, versus)
     try:
-        made = tabulate(found.records, layout)
+        if against is not None:
+            made = compare(_study(against, set_ or [], wanted), found.records, with_costs=costs)
+        else:
+            made = tabulate(found.records, layout)
     except RunFolderError as error:
         for note in found.notes:
             error.add_note(note)
         raise
-    made = replace(made, notes=(*made.notes, *found.notes))
-    if format_ == "text":
-        print_table(made)
+    _write(replace(made, notes=(*made.notes, *found.notes)), format_, out)
+
+
+def _refuse_together(given: dict[str, object]) -> None:
+    if given["--median"] and given["--versus"] is not None:
+        raise typer.BadParameter("--median and --versus show different things; give one of them")
+    if given["--set"] and given["--against"] is None:
+        raise typer.BadParameter("--set says what differs from a recipe; it goes with --against")
+    idle = [name for name in ("--by", "--columns", "--metric", "--all", "--median", "--versus") if given[name]]
+    if given["--against"] is not None and idle:
+        raise typer.BadParameter(f"--against takes rows, columns and metrics from the recipe; leave {idle[0]} out")
+
+
+def _format(given: str | None, out: Path | None) -> str:
+    chosen = given or ("text" if out is None else _ENDINGS.get(out.suffix.lower(), ""))
+    if not chosen:
+        raise typer.BadParameter(f"--out {out}: give --format, or an ending: {', '.join(_ENDINGS)}")
+    if chosen == "parquet" and out is None:
+        raise typer.BadParameter("parquet is no text: give --out FILE.parquet")
+    return chosen
+
+
+def _study(text: str, keys: list[str], seeds: tuple[int, ...]) -> Study:
+    from dataclasses import replace
+
+    from shoestring.runs.recipes import find_recipe
+    from shoestring.runs.study import load_study
+
+    path = Path(text)
+    study = load_study(path if path.exists() else find_recipe(text), keys, seeds=seeds)
+    return replace(study, source=text)  # As it was given: commands in notes are read by people.
+
+
+def _write(table: TableData, format_: str, out: Path | None) -> None:
+    from shoestring.cli import screen
+    from shoestring.cli.summary import print_table
+    from shoestring.files import make_folder, write_text
+    from shoestring.runs.formats import FORMATS as formats
+
+    if format_ == "text" and out is None:
+        print_table(table)
         return
-    typer.echo(formats.get(format_)(made), nl=False)
+    if out is None:
+        typer.echo(formats.get(format_)(table), nl=False)
+    elif format_ == "parquet":
+        from shoestring.runs.parquet import write_parquet
+
+        write_parquet(table, out)
+    else:
+        make_folder(out.parent)
+        write_text(out, formats.get(format_)(table))
     if format_ == "csv":
-        for note in made.notes:
+        for note in table.notes:
             screen.err().print(note)

@@ -64,6 +64,7 @@ class Labels:
         telling: further keys that runs differ in and that no table may mix; their values are a column of their own.
         names: key -> value -> its short text, no two alike.
         kinds_differ: whether the models are of more than one kind.
+        flat: settings of each run as `flatten` makes them, by its identity as an object.
     """
 
     rows: tuple[Key, ...]
@@ -71,6 +72,7 @@ class Labels:
     telling: tuple[Key, ...]
     names: dict[Key, dict[str, str]]
     kinds_differ: bool
+    flat: dict[int, tuple[Record, dict[Key, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, records: Sequence[Record], rows: Sequence[Key], columns: Key, *, every_trial: bool) -> Labels:
@@ -90,16 +92,24 @@ class Labels:
         )
         names = {key: _texts(key, flat) for key in ("model.name", *rows, columns, *telling) if key in keys}
         kinds = {settings["model.kind"] for settings in flat}
-        return cls(tuple(rows), columns, telling, names, len(kinds) > 1)
+        # The records are kept with their settings, so that no other object comes to have the identity of one.
+        known = {id(record): (record, settings) for record, settings in zip(records, flat, strict=True)}
+        return cls(tuple(rows), columns, telling, names, len(kinds) > 1, known)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Heads of the label columns."""
         return (*(key.rpartition(".")[2] for key in self.rows), *(("setting",) if self.telling else ()))
 
+    def settings(self, record: Record) -> dict[Key, Any]:
+        """Return a run's settings as `flatten` does, made once for each run."""
+        if (known := self.flat.get(id(record))) is not None:
+            return known[1]
+        return flatten(record)
+
     def row(self, record: Record) -> Mark:
         """Return the row of a run."""
-        flat = flatten(record)
+        flat = self.settings(record)
         texts = [self._label(key, flat) for key in self.rows]
         order: list[Any] = [self._order(key, flat, record) for key in self.rows]
         if self.telling:
@@ -110,7 +120,7 @@ class Labels:
 
     def column(self, record: Record) -> Mark:
         """Return the column of a run."""
-        flat, key = flatten(record), self.columns
+        flat, key = self.settings(record), self.columns
         text = self._label(key, flat)
         if key not in _COVERS:
             text = f"{key.rpartition('.')[2]}={text}"
