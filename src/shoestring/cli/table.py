@@ -17,52 +17,56 @@ FORMATS = ("text", "markdown", "latex", "csv", "parquet")
 _ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
+Runs = Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders of runs, or run folders.")]
+By = Annotated[
+    str | None,
+    typer.Option(metavar="KEY,...", help="What tells rows apart: task, model, method, or keys such as method.lr."),
+]
+Columns = Annotated[str | None, typer.Option(metavar="KEY", help="What tells columns apart; the task unless given.")]
+Metric = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The metric to show and to choose by; by default each task's own.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="|".join(FORMATS),
+        callback=options.one_of(FORMATS),
+        help="How to write it; by default as --out ends, or text.",
+    ),
+]
+Every = Annotated[
+    bool, typer.Option("--all", help="Give every hyper-parameter setting a row, instead of the best on dev.")
+]
+Seeds = Annotated[str | None, typer.Option(metavar="13,21,42", help="The seeds to rest on; missing ones are named.")]
+Median = Annotated[bool, typer.Option("--median", help="Medians and ranges, instead of means and deviations.")]
+Versus = Annotated[
+    str | None,
+    typer.Option(metavar="ROW", help="How the other rows differ from this one on the same splits, and paired tests."),
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="RECIPE", help="Put a recipe's published numbers beside those of its runs.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="With --against: a setting of your runs that differs; repeat."),
+]
+
+
 def table(  # noqa: PLR0913 - typer reads the options from here
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders of runs, or run folders.")],
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="KEY,...", help="What tells rows apart: task, model, method, or keys such as method.lr."),
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(metavar="KEY", help="What tells columns apart; the task unless given.")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The metric to show and to choose by; by default each task's own."),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(FORMATS),
-            callback=options.one_of(FORMATS),
-            help="How to write it; by default as --out ends, or text.",
-        ),
-    ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Give every hyper-parameter setting a row, instead of the best on dev.")
-    ] = False,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="13,21,42", help="The seeds to rest on; missing ones are named.")
-    ] = None,
+    runs: Runs,
+    by: By = None,
+    columns: Columns = None,
+    metric: Metric = None,
+    format_: Format = None,
+    every: Every = False,
+    seeds: Seeds = None,
     costs: Annotated[bool, typer.Option(help="Passes, seconds, memory and trained weights.")] = True,
-    median: Annotated[
-        bool, typer.Option("--median", help="Medians and ranges, instead of means and deviations.")
-    ] = False,
-    versus: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROW", help="How the other rows differ from this one on the same splits, and paired tests."
-        ),
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Put a recipe's published numbers beside those of its runs.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --against: a setting of your runs that differs; repeat."),
-    ] = None,
+    median: Median = False,
+    versus: Versus = None,
+    against: Against = None,
+    set_: Set = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there, instead of printing it.")] = None,
 ) -> None:
     """Make a table of finished runs: mean (sd, n) of the test metric over seeds.
