@@ -47,3 +47,11 @@ def test_run_takes_a_recipe_of_the_package_by_its_name(
     monkeypatch.chdir(tmp_path)
     for name in (K16, f"recipes/{K16}.toml"):
         assert "data/original: there is no such file or folder" in shell.error("run", name)
+
+
+def test_sweep_takes_a_recipe_of_the_package_by_its_name(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, _ = shell("sweep", "mezo/roberta-large-k512-20k", "--over", "task=trec", "--seeds", "21", "--dry-run")
+    assert "trec" in out

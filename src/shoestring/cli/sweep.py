@@ -76,7 +76,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     What is done is not made again, so the same command goes on after anything. Settings of the launcher are keys too:
     launcher.jobs=2, launcher.memory=16. How far it is, from any terminal: shoestring sweep status.
 
-        shoestring sweep recipes/mezo-roberta-large.toml --over method.lr=1e-7,1e-6 --seeds 13,21
+        shoestring sweep recipes/mezo/roberta-large-k16.toml --over method.lr=1e-7,1e-6 --seeds 13,21
     """
     paths, keys = _told_apart(recipes)
     chosen = _launcher(launcher, jobs, [text for text in keys if text.startswith("launcher.")])
@@ -132,9 +132,11 @@ def status(
 
 
 def _told_apart(texts: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell recipes and folders from `key=value`."""
+    """Tell recipes, the package's own by their names too, and folders from `key=value`."""
+    from shoestring.runs.recipes import recipe_or_file
+
     keys = [text for text in texts if "=" in text and not Path(text).exists()]
-    paths = [Path(text) for text in texts if text not in keys]
+    paths = [recipe_or_file(Path(text)) for text in texts if text not in keys]
     if not paths:
         raise typer.BadParameter("a recipe is needed; see shoestring sweep --help")
     return paths, keys
