@@ -129,6 +129,7 @@ CHANGES = {
     "method.formula": ("method.formula=signgd",),
     "method.solver": ("method.solver=ridge",),
     "method.grid": ("method.grid={regularization = [0, 0.1]}",),
+    "method.files": ("method.files={train = 'train.pt'}",),
     "method.exclude": ("method.exclude=['head']",),
     "method.cosine": ("method.cosine=true",),
     "method.projection": ("method.projection=7",),

@@ -36,6 +36,8 @@ class Given:
     eval_batch_size: int
     about: Mapping[str, Any] = field(default_factory=dict)
     """Model, tuning, method and seed, for logs that are to be read without the run's config."""
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Uids of the examples of each split, in order: what results that were made elsewhere are laid beside."""
 
 
 class Predictor(Protocol):

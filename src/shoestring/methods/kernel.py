@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from shoestring.kernels.solvers.gram import Gram, gram_of
 from shoestring.kernels.solvers.targets import answers_of, targets_of
 from shoestring.methods.base import Outcome
 from shoestring.methods.beginning import begin_at_probe
+from shoestring.methods.kernel_files import KernelFiles
 from shoestring.models.combining import inputs_of
 from shoestring.models.evaluation import evaluate
 from shoestring.seeds import derive
@@ -47,8 +48,8 @@ def fit(method: KernelRegression, given: Given) -> Outcome:
     """Return a predictor by kernels, and what it is: see `KernelRegression`."""
     begin = time.perf_counter()
     first = {} if method.begin is None else begin_at_probe(method.begin, given)
-    source = Source(method, given)
-    resumed = source.store.exists()
+    source = source_of(method, given)
+    resumed = source.resumed
     with given.memory.lap("fit"):
         train = source.gram(given.train, None, given.eval_batch_size, given.progress)
         seconds = time.perf_counter() - begin - first.get("begin", {}).get("seconds", 0.0)
@@ -59,7 +60,9 @@ def fit(method: KernelRegression, given: Given) -> Outcome:
         else:
             settings, solver = method.solvers()[0]
             fitted, chosen = solver.fit(train, targets), {"selected": settings} if settings else {}
-    facts |= first | chosen | {"solver": fitted.facts, "kernel_seconds": seconds, "kernel_resumed": resumed}
+    facts |= (
+        first | source.facts | chosen | {"solver": fitted.facts, "kernel_seconds": seconds, "kernel_resumed": resumed}
+    )
     return Outcome(KernelPredictor(source, fitted), time.perf_counter() - begin, facts)
 
 
@@ -100,12 +103,59 @@ def _best(
     return best[1], {"selected": best[2], "grid": tried}
 
 
+class Source(Protocol):
+    """Where kernels come from.
+
+    Attributes:
+        given: what the method is given.
+        resumed: whether some of it was there already.
+        facts: for the record.
+    """
+
+    @property
+    def given(self) -> Given:
+        """What the method is given."""
+        ...
+
+    @property
+    def resumed(self) -> bool:
+        """Whether some kernels are there already."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is to be known of it, for the record."""
+        ...
+
+    def gram(self, rows: Prompts, columns: Prompts | None, batch_size: int, progress: Progress) -> Gram:
+        """Return the kernel of training examples and others, or themselves."""
+        ...
+
+
+def source_of(method: KernelRegression, given: Given) -> Source:
+    """Return where kernels come from: files, where there are some, or the model."""
+    named = given.subject.model.named_parameters()
+    names = [name for name, param in named if param.requires_grad and layer_of(name) not in method.exclude]
+    return KernelFiles(method, given, names) if method.files else Computing(method, given, names)
+
+
 @dataclass(frozen=True)
-class Source:
-    """Where kernels come from: the model with its task, and the weights that are looked at."""
+class Computing:
+    """Kernels of the model with its task, and of the weights that are looked at."""
 
     method: KernelRegression
     given: Given
+    parameters: Sequence[str]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether blocks of an interrupted run are there."""
+        return self.store.exists()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing: all that is computed follows from the config."""
+        return {}
 
     @property
     def store(self) -> Path:
@@ -122,7 +172,7 @@ class Source:
         if method.projection is not None:
             projection = Projection(derive(self.given.seed, "projection"), method.projection)
         request = Request(
-            outputs_of(self.given.subject), rows, columns, formulas, self._parameters(), projection=projection
+            outputs_of(self.given.subject), rows, columns, formulas, self.parameters, projection=projection
         )
         size = min(method.compute.batch_size, batch_size)
         settings = method.compute.model_copy(update={"batch_size": size})
@@ -130,10 +180,6 @@ class Source:
         if method.cosine:
             kernels = {name: kernel.cosine() for name, kernel in kernels.items()}
         return gram_of(kernels, method.formula)
-
-    def _parameters(self) -> list[str]:
-        named = self.given.subject.model.named_parameters()
-        return [name for name, param in named if param.requires_grad and layer_of(name) not in self.method.exclude]
 
 
 @dataclass(frozen=True)

@@ -260,6 +260,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             memory,
             config.output.eval_batch_size,
             origin_of(config),
+            {name: tuple(prompt.uid for prompt in split) for name, split in prompts.items()},
         )
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))

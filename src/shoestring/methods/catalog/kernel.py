@@ -63,6 +63,10 @@ class KernelRegression(Settings):
     projection: PositiveInt | None = None
     """Project the gradient of every matrix at random, to so many rows and columns: quicker, and right in expectation.
     For inner products of gradients, not of signs."""
+    files: dict[str, str] = {}
+    """Kernels that were computed elsewhere, in the `.pt` files of LM-Kernel-FT: a file for the training examples
+    (`train`) and one for each split that is predicted (`dev`, `test`, ...). They are compared with the run's examples:
+    numbers, labels, and a few entries with those that the run's model gives."""
     begin: Annotated[LinearProbe | None, BeforeValidator(named)] = None
     """As for methods that train: the output layer is first given the solution of a linear probe ("linear-probe"), and
     the gradients are those of the model with it. The tuning must name its weights; `exclude` leaves them out."""
@@ -92,6 +96,11 @@ class KernelRegression(Settings):
             )
         if self.projection is not None and not formula.linear:
             raise ValueError(f"projection keeps inner products of gradients, but formula={self.formula!r} is of signs")
+        if self.files and "train" not in self.files:
+            raise ValueError(f"files has no kernel of the training examples, `train`; it has {', '.join(self.files)}")
+        for key in ("cosine", "projection") if self.files else ():
+            if getattr(self, key):
+                raise ValueError(f"{key} has no effect on kernels of files; leave one of them out")
         if self.select != "metric" and not self.grid:
             raise ValueError("select has no effect without a grid to select from")
         self.solvers()
