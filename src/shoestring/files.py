@@ -84,6 +84,12 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once, as `write_text`."""
+    with writing(path), _replacing(path) as file:
+        file.buffer.write(content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document at once, indented, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -15,9 +15,11 @@ from shoestring.cli.export import export
 from shoestring.cli.extract import extract
 from shoestring.cli.group import Commands
 from shoestring.cli.kernel_behaviour import kernel_behaviour
+from shoestring.cli.plot import plot
 from shoestring.cli.prompts import prompts
 from shoestring.cli.recipes import recipes
 from shoestring.cli.replay import replay
+from shoestring.cli.report import report
 from shoestring.cli.run import run
 from shoestring.cli.sweep import sweep
 from shoestring.cli.table import table
@@ -57,6 +59,8 @@ app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.add_typer(recipes, name="recipes")
 app.command("table")(table)
+app.command("report")(report)
+app.command("plot")(plot)
 app.command("kernel-behaviour")(kernel_behaviour)
 app.command("export")(export)
 app.command("extract")(extract)

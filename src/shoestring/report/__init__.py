@@ -1,0 +1,1 @@
+"""Reports over runs: figures, a self-contained page."""
