@@ -140,4 +140,5 @@ def _answer(config: RunConfig, prompt: EncodedPrompt, example: Example, number: 
     if config.task.range is not None:
         return {"label": prompt.label, "prediction": number}
     names = config.task.label_names or example.candidates
-    return {"label": example.label, "prediction": names[number]}
+    several = {"golds": list(example.golds)} if example.candidates and len(example.golds) > 1 else {}
+    return {"label": example.label, "prediction": names[number], **several}
