@@ -66,9 +66,22 @@ def pages() -> dict[str, str]:
 def _section(name: str, field: FieldInfo) -> Iterator[str]:
     choices = _settings_in(field.annotation)
     if len(choices) == 1:
-        yield _keys(f"`[{name}]`", choices[0], list(choices[0].model_fields))
+        own = [key for key in choices[0].model_fields if key != "kind"]
+        yield _keys(f"`[{name}]`", choices[0], own, text=_first_line(choices[0]) if "." in name else "")
     elif choices:
         yield from _choices(name, choices)
+    yield from _inner_sections(name, choices)
+
+
+def _inner_sections(name: str, choices: Sequence[type[Settings]]) -> Iterator[str]:
+    """Yield the keys of tables in a section, each once; not of those that are a kind of the section themselves."""
+    seen = set[tuple[str, tuple[type[Settings], ...]]]()
+    for choice in choices:
+        for key, field in choice.model_fields.items():
+            inner = tuple(_settings_in(field.annotation))
+            if inner and not set(inner) <= set(choices) and (key, inner) not in seen:
+                seen.add((key, inner))
+                yield from _section(f"{name}.{key}", field)
 
 
 def _choices(name: str, choices: Sequence[type[Settings]]) -> Iterator[str]:
