@@ -9,7 +9,8 @@ import torch
 
 import tiny
 from shoestring.errors import ModelError
-from shoestring.models.loading import fingerprint, is_still, load_model, load_tokenizer, pick_device
+from shoestring.models.loading import fingerprint, is_still, load_model, load_tokenizer
+from shoestring.models.placing import pick_device
 from shoestring.models.settings import CausalModel, HeadModel, MaskedModel
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")

@@ -52,6 +52,7 @@ CHANGES = {
     "model.revision": ("model.revision=abc",),
     "model.dtype": ("model.dtype=bfloat16",),
     "model.device": ("model.device=cpu",),
+    "model.quantization": ("model.quantization=8bit", "tuning.kind=lora"),
     "model.attention": ("model.attention=eager",),
     "model.kind": ("model.kind=causal",),
     "prompt.template": ("prompt.template=*cls**sent_0*_So*mask*.*sep+*",),

@@ -52,8 +52,10 @@ class BackwardMethod(TrainingMethod):
             ModelError: if the model, or the machine, cannot do what makes steps cheaper.
         """
         from shoestring.errors import ModelError
+        from shoestring.models.placing import refuse_backward
 
         model = given.subject.model
+        refuse_backward(model, f"method.kind={self.model_dump()['kind']!r}")
         if self.gradient_checkpointing and not model.supports_gradient_checkpointing:
             raise ModelError(
                 f"method.gradient_checkpointing: {type(model).__name__} has no such thing; leave it out, or use "

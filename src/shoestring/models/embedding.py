@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shoestring.errors import ModelError
-from shoestring.models.loading import load_longest_input, load_tokenizer, pick_device
+from shoestring.models.loading import load_longest_input, load_tokenizer
+from shoestring.models.placing import pick_device
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import MaskedModel, ModelSettings
 from shoestring.seeds import torch_seeded

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ModelError, suggest
+from shoestring.models.placing import pick_device, placing
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import MODEL_KINDS, HeadModel, ModelSettings
 from shoestring.seeds import derive, torch_seeded
@@ -127,7 +128,8 @@ def load_model(
         tokenizer: the model's tokenizer, where it is loaded already.
 
     Raises:
-        ModelError: unknown folder or id, wrong architecture, unknown or unavailable device, missing weights.
+        ModelError: unknown folder or id, wrong architecture, unknown or unavailable device, missing weights,
+            integers that cannot be made here.
     """
     import torch
     import transformers
@@ -135,6 +137,7 @@ def load_model(
     tokenizer = load_tokenizer(settings) if tokenizer is None else tokenizer
     device = pick_device(settings.device)
     arguments: dict[str, Any] = {"revision": settings.revision or "main", "dtype": getattr(torch, settings.dtype)}
+    arguments |= (placed := placing(settings, device))
     if settings.attention != "auto":
         arguments["attn_implementation"] = settings.attention
     if isinstance(settings, HeadModel):
@@ -155,37 +158,10 @@ def load_model(
         _check_direction(settings, model)
     if settings.kind == "seq2seq":
         _set_start(settings, model, tokenizer)
-    if (model.config.pad_token_id or 0) < 0:  # some old Llama configs say -1
-        model.config.pad_token_id = None
-    if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
-        model.config.pad_token_id = tokenizer.pad_token_id
-    return LoadedModel(model.to(device).eval(), tokenizer, settings, fingerprint(settings))
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the torch device called `name`; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ModelError: if there is no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        allowed = ("auto", "cpu", "cuda", "mps")
-        raise ModelError(f"model.device: there is no device {name!r}{suggest(name, allowed)}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"model.device={name!r}: this machine has no CUDA device; use model.device=auto or cpu")
-    if device.index:
-        # The Trainer would move the model to the first device that it sees.
-        remedy = f"CUDA_VISIBLE_DEVICES={device.index} with model.device=cuda"
-        raise ModelError(f"model.device={name!r}: a run uses the first device it sees; choose another by {remedy}")
-    return device
+    _set_padding(model, tokenizer)
+    if not placed:
+        model = model.to(device)
+    return LoadedModel(model.eval(), tokenizer, settings, fingerprint(settings))
 
 
 def fingerprint(settings: ModelSettings) -> str:
@@ -300,6 +276,13 @@ def _set_start(settings: ModelSettings, model: PreTrainedModel, tokenizer: PreTr
     begins = opening == [tokenizer.bos_token_id] and opening != [config.decoder_start_token_id]
     if config.forced_bos_token_id is None and begins and opening != [tokenizer.eos_token_id]:
         config.forced_bos_token_id = opening[0]
+
+
+def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    if (model.config.pad_token_id or 0) < 0:  # some old Llama configs say -1
+        model.config.pad_token_id = None
+    if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
+        model.config.pad_token_id = tokenizer.pad_token_id
 
 
 def _meant(settings: ModelSettings) -> str:

@@ -103,7 +103,8 @@ def _narrowed(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
     rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
 
     def narrow(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (arguments[0][rows, positions], *arguments[1:])
+        device = arguments[0].device  # A model may be spread over several.
+        return (arguments[0][rows.to(device), positions.to(device)], *arguments[1:])
 
     handle = head.register_forward_pre_hook(narrow)
     try:

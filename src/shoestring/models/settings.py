@@ -40,9 +40,20 @@ class ModelSettings(Settings):
     dtype: DType = "float32"
     """Precision of the weights. Losses are computed in float32 (float64 for float64 weights) whatever this says."""
     device: str = "auto"
-    """`auto` (CUDA, then MPS, then CPU), or one of them. Of several GPUs a run takes the first it sees."""
+    """`auto` (CUDA, then MPS, then CPU), or one of them. Of several GPUs a run takes the first it sees; with `auto`, a
+    model whose weights are too large for that is spread over all of them, layer by layer."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Keep the matrices of linear layers, but the output embedding, in integers of 8 bits (LLM.int8) or 4 bits (nf4):
+    bitsandbytes (`pip install 'shoestring[quantization]'`). Such weights stay as they are: a tuning that adds weights,
+    such as `lora`, or that chooses others, such as `norms`, trains beside them."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention implementation; `auto` leaves the choice to transformers."""
+
+    @model_validator(mode="after")
+    def _integers_are_computed_with_in_single_or_half_precision(self) -> Self:
+        if self.quantization is not None and self.dtype == "float64":
+            raise ValueError(f"quantization={self.quantization!r} is not for dtype='float64'; use float32 or less")
+        return self
 
 
 MODEL_KINDS: Registry[type[ModelSettings]] = Registry("model kind", package=None)

@@ -158,14 +158,15 @@ class RunConfig(Settings):
         return problems
 
     @property
-    def _reads_tuning(self) -> bool:
+    def reads_tuning(self) -> bool:
+        """Whether the method asks which weights the tuning trains."""
         return getattr(self.method, "reads_tuning", self.method.trains)
 
     def _about_data(self) -> list[str]:
         data, kind = self.data, self.method.kind
         if data.per_example and self.prompt.demonstrations is None:
             return ["data.per_example has no effect without prompt.demonstrations, which it is the choice of"]
-        if data.mode != "subset" or not self._reads_tuning:
+        if data.mode != "subset" or not self.reads_tuning:
             return []
         if data.per_example:
             return [f"data.per_example is for in-context learning; method.kind={kind!r} trains on one training set"]
@@ -178,8 +179,13 @@ class RunConfig(Settings):
 
     def _about_tuning(self) -> list[str]:
         kind = self.method.kind
-        if not self._reads_tuning and not isinstance(self.tuning, Full):
+        if not self.reads_tuning and not isinstance(self.tuning, Full):
             return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={kind!r} trains nothing"]
+        if self.model.quantization is not None and isinstance(self.tuning, Full) and self.reads_tuning:
+            return [
+                f"tuning.kind='full' trains every weight, and model.quantization={self.model.quantization!r} keeps most "
+                'in integers; use tuning.kind="lora", or another that adds weights'
+            ]
         dropout = getattr(self.tuning, "dropout", 0.0)
         if dropout and not (self.method.trains and self.method.needs_backward):
             doing = "makes forward passes only" if not self.method.needs_backward else "looks at the pretrained model"

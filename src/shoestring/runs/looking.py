@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from shoestring.models.placing import refuse_backward
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.tuning.look import Look, Looking
 
@@ -32,6 +33,7 @@ def apply_tuning(
         objective: what training will minimise; None: the usual loss of the task.
     """
     if isinstance(tuning, Looking) and tuning.looks:
+        refuse_backward(subject.model, f"tuning.kind={tuning.kind!r}")
         return tuning.apply_with(subject.model, seed, look_at(subject, train, objective))
     return tuning.apply(subject.model, seed)
 

@@ -172,7 +172,9 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         generator=_generator(config, loaded),
     )
     objective = getattr(config.method, "objective", None)
-    model = apply_tuning(config.tuning, base, prompts["train"], config.seed, objective)
+    model = loaded.model.requires_grad_(False)
+    if config.reads_tuning:
+        model = apply_tuning(config.tuning, base, prompts["train"], config.seed, objective)
     # What a model can share may change with what a tuning adds to it, even in place.
     subject = replace(base, model=model, sharing=Sharing())
     return Prepared(subject, splits, prompts, tokenizer, Inputs(splits.digest, loaded.fingerprint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,3 +55,39 @@ def take_off_mixed_precision(model: PreTrainedModel) -> None:
         # Unless it was the class's own.
         if original != model.forward:
             vars(model)["forward"] = original
+
+
+def is_in_integers(model: PreTrainedModel) -> bool:
+    """Return whether most matrices of a model are kept in integers."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def save_trained(model: PreTrainedModel, folder: Path) -> None:
+    """Write what is trained as a checkpoint; the Trainer puts it back into a model that has the rest.
+
+    bitsandbytes does not load its own integers back into a model that has been used.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name: param.detach().contiguous() for name, param in model.named_parameters() if param.requires_grad}
+    save_file(trained, folder / "model.safetensors", {"format": "pt"})
+
+
+@contextmanager
+def trainable_beside_integers(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block, the Trainer takes a model in integers for one with adapters.
+
+    It refuses others, lest integers be trained. Tunings see to that: what they train is not in integers, whether peft
+    put it there or not.
+    """
+    mark = "_hf_peft_config_loaded"
+    before = vars(model).get(mark)
+    if is_in_integers(model):
+        vars(model)[mark] = True
+    try:
+        yield
+    finally:
+        vars(model).pop(mark, None)
+        if before is not None:
+            vars(model)[mark] = before

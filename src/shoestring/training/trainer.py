@@ -24,7 +24,7 @@ from shoestring.seeds import MASK_32, derive
 from shoestring.tasks.metrics import METRICS
 from shoestring.training.asking import Asking
 from shoestring.training.callbacks import Meter
-from shoestring.training.cheaper import in_own_precision
+from shoestring.training.cheaper import in_own_precision, is_in_integers, save_trained, trainable_beside_integers
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
 from shoestring.zeroth.base import ZerothOrder
@@ -68,14 +68,15 @@ class PromptTrainer(Trainer):
         self.objective = OBJECTIVES.get(job.settings.objective or default_objective(task.kind))
         self.dev_subject = replace(job.subject, passes=Passes())
         self._asking = Asking(job)
-        super().__init__(
-            model=job.subject.model,
-            args=training_arguments(job),
-            data_collator=self.collate,
-            train_dataset=range(len(job.train)),  # pyright: ignore[reportArgumentType] - indices are all it needs
-            eval_dataset=range(len(job.dev)),  # pyright: ignore[reportArgumentType]
-            callbacks=[*callbacks, meter, *early_stopping(job.settings)],
-        )
+        with trainable_beside_integers(job.subject.model):
+            super().__init__(
+                model=job.subject.model,
+                args=training_arguments(job),
+                data_collator=self.collate,
+                train_dataset=range(len(job.train)),  # pyright: ignore[reportArgumentType] - indices are all it needs
+                eval_dataset=range(len(job.dev)),  # pyright: ignore[reportArgumentType]
+                callbacks=[*callbacks, meter, *early_stopping(job.settings)],
+            )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
 
@@ -151,8 +152,11 @@ class PromptTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the weights, and beside them what they cost."""
-        super().save_model(output_dir, _internal_call)
+        """Save the weights, and beside them what they cost; of a model in integers, only weights that are trained."""
+        if is_in_integers(self.job.subject.model):
+            save_trained(self.job.subject.model, Path(output_dir or self.args.output_dir or "."))
+        else:
+            super().save_model(output_dir, _internal_call)
         self.meter.write(Path(output_dir or self.args.output_dir or "."))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

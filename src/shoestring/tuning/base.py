@@ -14,7 +14,16 @@ from shoestring.registry import Registry
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TUNINGS", "Tuning", "TuningSettings", "count_trained", "head_names", "skeleton", "virtual_tokens"]
+__all__ = [
+    "TUNINGS",
+    "Tuning",
+    "TuningSettings",
+    "count_trained",
+    "head_names",
+    "integers",
+    "skeleton",
+    "virtual_tokens",
+]
 
 
 class Tuning(Protocol):
@@ -152,6 +161,14 @@ def head_names(model: PreTrainedModel) -> set[str]:
     if "SequenceClassification" not in type(model).__name__:
         return set()
     return {name for name, _ in model.named_parameters() if name.split(".")[0] in _HEADS}
+
+
+def integers(kind: str, name: str) -> ModelError:
+    """Return the error of a tuning that would train a weight that is kept in integers."""
+    return ModelError(
+        f'tuning.kind="{kind}": {name} is kept in integers (model.quantization) and cannot be trained; use '
+        'tuning.kind="lora", or another that adds weights'
+    )
 
 
 TUNINGS: Registry[type[Any]] = Registry("tuning", "shoestring.tuning.catalog")

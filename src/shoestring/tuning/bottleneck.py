@@ -82,6 +82,9 @@ def places(settings: Adapter, model: PreTrainedModel) -> list[tuple[nn.Module, n
 
 def size_of(module: nn.Module, *, output: bool) -> int:
     """Return how many numbers a linear layer gives, or reads."""
+    known = getattr(module, "out_features" if output else "in_features", None)
+    if isinstance(known, int):  # A matrix in 4 bits has another shape.
+        return known
     turned = type(module).__name__ == "Conv1D"  # GPT-2's keeps its weight the other way round
     return int(module.get_parameter("weight").shape[1 if turned == output else 0])
 
@@ -96,7 +99,7 @@ def insert_adapters(settings: Adapter, model: PreTrainedModel) -> list[nn.Parame
     for module, reads in places(settings, model):
         weight = module.get_parameter("weight")
         adapter = Bottleneck(sizes_at(settings, module, reads), settings.activation, settings.factor, settings.dropout)
-        adapter.to(device=weight.device, dtype=weight.dtype)
+        adapter.to(device=weight.device, dtype=weight.dtype if weight.is_floating_point() else model.dtype)
         module.add_module(SLOT, adapter)
         if reads is None:
             module.register_forward_hook(adapter.behind)

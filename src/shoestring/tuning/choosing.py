@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import field_validator
 
-from shoestring.tuning.base import TuningSettings, head_names
+from shoestring.tuning.base import TuningSettings, head_names, integers
 from shoestring.tuning.names import check_pattern, matching, tensors
 from shoestring.tuning.preparing import Embeddings, draw_anew, set_embeddings, tied_output
 
@@ -51,13 +51,17 @@ class Choosing(TuningSettings):
         """Return the model with the chosen weights trainable; what is drawn anew is of the stream (seed, "reinit").
 
         Raises:
-            ModelError: if there is nothing to train, or nothing to draw anew where that is asked for.
+            ModelError: if there is nothing to train, or nothing to draw anew where that is asked for, or if it is kept
+                in integers.
         """
         self.prepare(model)
         draw_anew(model, self.reinit, seed)
         chosen = self.chosen(model) | head_names(model)
         for names, param in tensors(model):
-            param.requires_grad_(not chosen.isdisjoint(names))
+            wanted = not chosen.isdisjoint(names)
+            if wanted and not param.is_floating_point():
+                raise integers(str(self.model_dump()["kind"]), names[0])
+            param.requires_grad_(wanted)
         return model.eval()
 
     def count(self, model: PreTrainedModel) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import field_validator
 
-from shoestring.tuning.base import TuningSettings, count_trained, head_names
+from shoestring.tuning.base import TuningSettings, count_trained, head_names, integers
 from shoestring.tuning.names import check_pattern, matching, tensors
 from shoestring.tuning.preparing import Embeddings, set_embeddings
 
@@ -58,7 +58,11 @@ class Inserting(TuningSettings):
         names = head_names(model)
         if self.also is not None:
             names |= matching(model, self.also, "tuning.also")
-        return {id(param) for aliases, param in tensors(model) if not names.isdisjoint(aliases)}
+        found = {aliases[0]: param for aliases, param in tensors(model) if not names.isdisjoint(aliases)}
+        for name, param in found.items():
+            if not param.is_floating_point():
+                raise integers(str(self.model_dump()["kind"]), name)
+        return {id(param) for param in found.values()}
 
     def trained(self, model: PreTrainedModel) -> dict[str, nn.Parameter]:
         """Return what is trained, by name."""

@@ -137,6 +137,8 @@ class KernelRegression(Settings):
 
     def problems(self, task: Task, data: DataSettings, model: ModelSettings, prompt: PromptSettings) -> list[str]:
         """Return what speaks against this method for these settings."""
+        if model.quantization is not None:
+            return [f"method.kind='kernel' reads gradients that model.quantization={model.quantization!r} has not"]
         problems = [] if self.begin is None else list(self.begin.problems_as_beginning(task, prompt, model.kind))
         if self.solver.classifies and task.range is not None:
             problems.append(
