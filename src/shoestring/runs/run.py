@@ -381,7 +381,10 @@ def _refuse_changed(config: RunConfig, verb: str, **same: bool) -> None:
 def _one_process() -> None:
     size = os.environ.get("WORLD_SIZE", "1")
     if size.isdigit() and int(size) > 1:
-        raise RunFolderError(f"this run was started by {size} processes at once; start it with one")
+        raise RunFolderError(
+            f"this run was started by {size} processes at once; start it with one. What spreads over processes is the "
+            "computation of kernels from Python, shoestring.kernels.compute_kernels"
+        )
 
 
 def _now() -> str:
