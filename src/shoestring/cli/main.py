@@ -9,6 +9,7 @@ import typer
 
 from shoestring._version import __version__
 from shoestring.cli.bench import bench
+from shoestring.cli.compare import compare
 from shoestring.cli.data import data
 from shoestring.cli.demo import demo
 from shoestring.cli.export import export
@@ -59,6 +60,7 @@ app.add_typer(tasks, name="tasks")
 app.add_typer(data, name="data")
 app.add_typer(recipes, name="recipes")
 app.command("table")(table)
+app.command("compare")(compare)
 app.command("report")(report)
 app.command("plot")(plot)
 app.command("kernel-behaviour")(kernel_behaviour)

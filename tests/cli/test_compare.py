@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cli.conftest import Shell
+
+
+def test_two_runs_are_compared(shell: Shell, runs: Path) -> None:
+    out, err = shell("compare", f"{runs}@seed=13", f"{runs}@seed=21")
+    assert err == ""
+    assert "SST-2, minilm-mlm, mezo, seed 13" in out
+    assert "seed  13  21" in out
+    assert "SST-2 test accuracy 50.0 70.0 +20.0" in [" ".join(line.split()) for line in out.splitlines()]
+    assert "answers are not compared" in out
+
+
+def test_a_comparison_as_json(shell: Shell, runs: Path) -> None:
+    found = json.loads(shell("compare", f"{runs}@seed=13", f"{runs}@seed=21", "--json")[0])
+    (test,) = [one for one in found["results"] if (one["split"], one["metric"]) == ("test", "accuracy")]
+    assert test["test"]["count"] == 1
+    assert found["differences"] == [{"key": "seed", "a": [13], "b": [21]}]
+
+
+def test_a_key_that_does_not_exist_names_the_nearest(shell: Shell, runs: Path) -> None:
+    assert "unknown key 'sead'; did you mean 'seed'" in shell.error("compare", f"{runs}@sead=13", runs)
