@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections import deque
@@ -112,14 +113,13 @@ class _Search:
 
     def note(self, number: int, value: float | None) -> None:
         """Take in a result; they are told in the order they were asked for, so that it is the same each time."""
-        from optuna.trial import TrialState
-
+        failed = _optuna().trial.TrialState.FAIL
         self.values[number] = value
         while len(self.asked) >= self.at_random and self.told in self.values:
             found = self.values[self.told]
             suggestion = self.asked[self.told][0]
             if found is None:
-                self.sampler.tell(suggestion, state=TrialState.FAIL)
+                self.sampler.tell(suggestion, state=failed)
             else:
                 self.sampler.tell(suggestion, found)
             self.told += 1
@@ -238,7 +238,7 @@ def _value(record: Record) -> float | None:
 
 def _optuna() -> Any:
     try:
-        import optuna
+        optuna = importlib.import_module("optuna")
     except ImportError as error:
         raise MissingPackageError("--search tpe needs Optuna: pip install 'shoestring[optuna]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
