@@ -259,9 +259,13 @@ def test_what_is_left_out_of_many_runs_is_said(runs: Path) -> None:
     assert len(data["runs"]["runs"]) == 7
     assert data["runs"]["total"] == 48
     assert len(data["table"]["rows"]) == 4
-    assert {series["row"] for series in data["costs"][0]["panels"][0]["series"]} == {0, 1}
+    assert {data["names"][series["row"]] for series in data["costs"][0]["panels"][0]["series"]} == {
+        "adam",
+        "adam + lora",
+    }
+    assert data["styles"] == [None, None, 0, 1]
     assert len(data["examples"][0]["examples"]) == 1
-    assert any("show the first 2 of 4 rows" in note for note in data["notes"])
+    assert any("show the 2 of 4 rows that do best on dev" in note for note in data["notes"])
     assert any("predictions of 7 more runs were not read" in note for note in data["notes"])
     assert render(data, "many")
 

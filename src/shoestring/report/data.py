@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shoestring._version import __version__
@@ -20,10 +22,12 @@ from shoestring.report.rows import backward, labels, panel_title
 from shoestring.report.series import COSTS, Figure, Point
 from shoestring.report.settings import Sheet, method_of, numbers_of, settings_of, surroundings_of
 from shoestring.runs.table import LOSS, Arrangement, Place, arrange, shown, tabulate
+from shoestring.tasks.metrics import METRICS
 from shoestring.tasks.spec import DEV
 
 if TYPE_CHECKING:
     from shoestring.report.logs import Logs
+    from shoestring.runs.grouping import Mark
     from shoestring.runs.record import Record
     from shoestring.runs.table import Layout
 
@@ -61,10 +65,11 @@ def page_data(records: Sequence[Record], logs: Logs, layout: Layout, limits: Lim
     notes = []
     if len(few.marks) < len(found.marks):
         notes.append(
-            f"figures, classes and examples show the first {len(few.marks)} of {len(found.marks)} rows of the table; "
-            "--by, --seeds or fewer folders choose others"
+            f"figures, classes and examples show the {len(few.marks)} of {len(found.marks)} rows that do best on dev, "
+            "those in most columns first; --by, --seeds or fewer folders choose others"
         )
-    classes, examples, left = _answers(few, logs, limits)
+    numbers = [at for at, mark in enumerate(found.marks) if mark in set(few.marks)]
+    classes, examples, left = _answers(few, numbers, logs, limits)
     if left:
         notes.append(f"predictions of {left} more runs were not read: classes and examples rest on the others")
     return {
@@ -76,9 +81,10 @@ def page_data(records: Sequence[Record], logs: Logs, layout: Layout, limits: Lim
         },
         "names": list(labels(found).values()),
         "backward": [backward(found, mark) for mark in found.marks],
-        "costs": [_figure(cost_figure(few, axis)) for axis in COSTS.values()],
-        "scaling": _figure(scaling_figure(few, lines=(CHANCE,))) if has_scaling(few) else None,
-        "curves": list(_curves(few, logs)),
+        "styles": [numbers.index(at) if at in numbers else None for at in range(len(found.marks))],
+        "costs": [_figure(cost_figure(few, axis), numbers) for axis in COSTS.values()],
+        "scaling": _figure(scaling_figure(few, lines=(CHANCE,)), numbers) if has_scaling(few) else None,
+        "curves": list(_curves(few, numbers, logs)),
         "classes": classes,
         "examples": examples,
         "runs": _runs(records, found, logs, limits),
@@ -87,20 +93,36 @@ def page_data(records: Sequence[Record], logs: Logs, layout: Layout, limits: Lim
 
 
 def _fewer(found: Arrangement, rows: int) -> Arrangement:
-    marks = found.marks[:rows]
-    kept = set(marks)
-    return Arrangement(
-        found.labels,
-        marks,
-        found.places,
-        {key: value for key, value in found.trials.items() if key[0] in kept},
-        {key: value for key, value in found.chosen.items() if key[0] in kept},
-        found.notes,
+    """Return the rows that figures have room for: those in most columns, of these the best on dev."""
+
+    def order(mark: Mark) -> tuple[int, float]:
+        places = [place for place in found.places if (mark, place) in found.chosen]
+        worth = [
+            (-1 if _lower_is_better(place.metric) else 1) * run.metrics[DEV][place.metric]
+            for place in places
+            for run in found.chosen[mark, place].values()
+            if place.metric in run.metrics.get(DEV, {})
+        ]
+        return len(places), statistics.fmean(worth) if worth else -math.inf
+
+    kept = set(sorted(found.marks, key=order, reverse=True)[:rows])
+    chosen = {key: value for key, value in found.chosen.items() if key[0] in kept}
+    filled = {place for _, place in chosen}
+    return replace(
+        found,
+        marks=tuple(mark for mark in found.marks if mark in kept),
+        places=tuple(place for place in found.places if place in filled),
+        trials={key: value for key, value in found.trials.items() if key[0] in kept},
+        chosen=chosen,
     )
 
 
-def _figure(figure: Figure) -> Json:
-    """Return a figure as lists: points are [x, y, sd, n]."""
+def _lower_is_better(metric: str) -> bool:
+    return metric == LOSS or not METRICS.get(metric).higher_is_better
+
+
+def _figure(figure: Figure, numbers: Sequence[int]) -> Json:
+    """Return a figure as lists: points are [x, y, sd, n]; `numbers` are the rows' in the whole table."""
     return {
         "name": figure.x.name,
         "x": figure.x.title,
@@ -115,7 +137,7 @@ def _figure(figure: Figure) -> Json:
                 "lines": [asdict(line) for line in panel.lines],
                 "series": [
                     {
-                        "row": series.style,
+                        "row": numbers[series.style],
                         "rate": series.rate,
                         "points": [_numbers(point) for point in series.points],
                     }
@@ -127,15 +149,17 @@ def _figure(figure: Figure) -> Json:
     }
 
 
-def _curves(found: Arrangement, logs: Logs) -> Iterator[Json]:
+def _curves(found: Arrangement, numbers: Sequence[int], logs: Logs) -> Iterator[Json]:
     """Yield the curves of each task's own metric, of the loss on dev and of that in training, where there are any."""
     for name, metric in (("metric on dev", None), ("loss on dev", LOSS), ("loss in training", TRAIN_LOSS)):
         figure = curve_figure(found, logs.curve, metric)
         if any(panel.series for panel in figure.panels):
-            yield _figure(figure) | {"name": name}
+            yield _figure(figure, numbers) | {"name": name}
 
 
-def _answers(found: Arrangement, logs: Logs, limits: Limits) -> tuple[list[Json], list[Json], int]:
+def _answers(
+    found: Arrangement, numbers: Sequence[int], logs: Logs, limits: Limits
+) -> tuple[list[Json], list[Json], int]:
     """Return classes and hardest examples of each column, and the number of runs left aside."""
     classes: list[Json] = []
     examples: list[Json] = []
@@ -145,7 +169,7 @@ def _answers(found: Arrangement, logs: Logs, limits: Limits) -> tuple[list[Json]
         task = next(_tasks(found, place))
         collected = Examples(task, task["metrics"][0])
         confusions: list[Json] = []
-        for row, mark in enumerate(found.marks):
+        for row, mark in zip(numbers, found.marks, strict=True):
             runs = found.chosen.get((mark, place), {}).values()
             taken = [run for run in runs if _may_read(run, read, left, limits.predictions)]
             rows = [[line for line in logs.predictions(run) if line["split"] == place.test] for run in taken]
@@ -181,7 +205,7 @@ def _tasks(found: Arrangement, place: Place) -> Iterator[Json]:
 def _labels(task: Json) -> list[Json]:
     if not has_classes(task):
         return []
-    return [{"name": label["name"], "word": label.get("title") or label["word"]} for label in task["labels"]]
+    return [{key: str(label.get(key) or "") for key in ("name", "word", "title")} for label in task["labels"]]
 
 
 def _runs(records: Sequence[Record], found: Arrangement, logs: Logs, limits: Limits) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shoestring.runs.grouping import NOTHING
 from shoestring.runs.table import LOSS, Arrangement, Place
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ def labels(found: Arrangement) -> dict[Mark, str]:
     """Return what figures call each row: its texts, but for those that all rows share."""
     columns = list(zip(*(mark.texts for mark in found.marks), strict=True))
     telling = [at for at, texts in enumerate(columns) if len(set(texts)) > 1]
-    short = {mark: ", ".join(mark.texts[at] for at in telling) for mark in found.marks}
+    short = {mark: ", ".join(mark.texts[at] for at in telling if mark.texts[at] != NOTHING) for mark in found.marks}
     # One row has nothing to be told from; what it does is its name.
     return short if telling else {mark: mark.texts[-1] for mark in found.marks}
 

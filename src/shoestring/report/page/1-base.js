@@ -43,6 +43,9 @@ function spread(mean, sd, count, scale) {
 
 const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
+/** What a label is called: where its name in the data says little, such as 0 or 1, also the word for it. */
+const callOf = (label) => (label.name.length < 4 && label.word.toLowerCase() !== label.name.toLowerCase() ? `${label.name} ${label.word}` : label.name);
+
 /** A group of buttons of which one is pressed; calls back with the number of the one. */
 function choice(label, names, chosen, then) {
   const buttons = names.map((name, at) =>

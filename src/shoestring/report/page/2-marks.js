@@ -10,11 +10,13 @@ const SHAPES = [
   (r) => `M${-r * 0.4},${-r * 1.15}H${r * 0.4}V${-r * 0.4}H${r * 1.15}V${r * 0.4}H${r * 0.4}V${r * 1.15}H${-r * 0.4}V${r * 0.4}H${-r * 1.15}V${-r * 0.4}H${-r * 0.4}Z`,
 ];
 
-const colour = (row) => `var(--s${row % COLOURS})`;
+/** The place of a row among those that figures show; none of a row that they leave out. */
+const style = (row) => DATA.styles[row];
+const colour = (row) => `var(--s${style(row) % COLOURS})`;
 
 /** The mark of a row at a place: hollow where its runs made backward passes. */
 function mark(row, x, y, radius = 5) {
-  const path = makeSvg("path", { d: SHAPES[row % SHAPES.length](radius), transform: `translate(${x},${y})` });
+  const path = makeSvg("path", { d: SHAPES[style(row) % SHAPES.length](radius), transform: `translate(${x},${y})` });
   path.style.stroke = colour(row);
   if (DATA.backward[row]) path.classList.add("hollow");
   else path.style.fill = colour(row);

@@ -40,7 +40,9 @@ const short = (value) => {
 /** A scale from values to pixels. On a log scale zero has a place of its own, left of the rest. */
 function horizontal(values, log, from, to) {
   const positive = values.filter((value) => value > 0);
-  if (!log || !positive.length) {
+  // Where nothing cost anything, there is one place to be.
+  if (!positive.length) return { at: () => (from + to) / 2, ticks: [[0, "0"]], zero: null };
+  if (!log) {
     const high = Math.max(...values, 1e-9);
     const low = Math.min(0, ...values);
     const at = (value) => from + ((value - low) / (high - low)) * (to - from - 6);
@@ -136,7 +138,7 @@ function drawSeries(svg, one, joined, x, y) {
       group.append(band);
     }
     const line = makeSvg("path", { class: "line", d: `M${places.map((place) => `${place.x},${place.y}`).join("L")}` });
-    if (one.row >= COLOURS) line.style.strokeDasharray = "6 3";
+    if (style(one.row) >= COLOURS) line.style.strokeDasharray = "6 3";
     group.append(line);
   }
   const few = places.length <= 16;
@@ -150,6 +152,8 @@ function drawSeries(svg, one, joined, x, y) {
   svg.append(group);
   return places;
 }
+
+addEventListener("scroll", () => { TIP.hidden = true; }, { passive: true });
 
 /** Say what the nearest point is. */
 function hover(event, svg, spots, panel, figure) {

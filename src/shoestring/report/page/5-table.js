@@ -34,7 +34,7 @@ const wordsOf = (input) => input.value.toLowerCase().split(/\s+/).filter(Boolean
   const table = document.getElementById("table");
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  for (const row of rows) row.cells[0].prepend(key(Number(row.dataset.row)));
+  for (const row of rows) if (style(row.dataset.row) !== null) row.cells[0].prepend(key(Number(row.dataset.row)));
   const value = (row, at) => row.cells[at].dataset.value ?? "";
   sortable(table, value, (at, sign) => {
     const sorted = [...rows].sort((a, b) => compare(value(a, at), value(b, at), sign) || a.dataset.row - b.dataset.row);

@@ -2,11 +2,10 @@
 
 function classTable(task, one) {
   const labels = task.labels;
-  const name = (label) => [label.name, label.word !== label.name ? make("span", { class: "word" }, ` ${label.word}`) : ""];
   const numbers = ["precision", "recall", "F1", "examples"];
   const counts = one.counts ?? labels.map(() => []);
   const head = make("tr", {}, make("th", { scope: "col" }, "is \u2193 said \u2192"),
-    ...(one.counts ? labels.map((label) => make("th", { scope: "col", class: "right" }, ...name(label))) : []),
+    ...(one.counts ? labels.map((label) => make("th", { scope: "col", class: "right", title: label.title }, callOf(label))) : []),
     ...numbers.map((text, at) => make("th", { scope: "col", class: at ? "right" : "right gap" }, text)));
   const rows = labels.map((label, at) => {
     const sum = counts[at].reduce((total, count) => total + count, 0);
@@ -18,7 +17,7 @@ function classTable(task, one) {
     });
     const figures = [precision, recall, f1].map((value, number) =>
       make("td", { class: number ? "right" : "right gap" }, value === null ? NOTHING : (100 * value).toFixed(1)));
-    return make("tr", {}, make("th", { scope: "row" }, ...name(label)), ...cells, ...figures, make("td", { class: "right" }, number(support)));
+    return make("tr", {}, make("th", { scope: "row", title: label.title }, callOf(label)), ...cells, ...figures, make("td", { class: "right" }, number(support)));
   });
   return make("table", { class: "matrix" }, make("thead", {}, head), make("tbody", {}, ...rows));
 }

@@ -8,11 +8,11 @@ function shareCell(share, gold) {
     : make("span", { class: gold ? "bar gold" : "bar", "--share": share.toFixed(4) }, percent(share), make("i", {})));
 }
 
-function answerRow(task, hard, one, columns) {
+function answerRow(task, hard, one, columns, named) {
   const total = one.said.reduce((sum, [, count]) => sum + count, 0);
   const said = one.said.flatMap(([text, count], at) => [
     at ? ", " : "",
-    make("span", { class: task.kind === "regression" ? "" : hard.gold.includes(text) ? "right-one" : "wrong-one" }, text === "" ? "(nothing)" : text),
+    make("span", { class: task.kind === "regression" ? "" : hard.gold.includes(text) ? "right-one" : "wrong-one" }, text === "" ? "(nothing)" : named(text)),
     total > 1 ? make("span", { class: "word" }, ` ${count}/${total}`) : "",
   ]);
   const worth = task.kind === "regression" ? one.worth.toFixed(2) : task.kind === "generation" ? (100 * one.worth).toFixed(0) : null;
@@ -22,8 +22,8 @@ function answerRow(task, hard, one, columns) {
 }
 
 function exampleCard(task, hard) {
-  const words = new Map(task.labels.map((label) => [label.name, label.word]));
-  const named = (name) => (words.has(name) && words.get(name) !== name ? `${name} (${words.get(name)})` : name);
+  const calls = new Map(task.labels.map((label) => [label.name, callOf(label)]));
+  const named = (name) => calls.get(name) ?? name;
   const shares = hard.answers.some((one) => one.shares.length);
   const right = hard.candidates.map((_, at) => at).filter((at) => hard.gold.includes(hard.candidates[at]));
   const columns = !shares ? [] : hard.candidates.length <= MOST_COLUMNS ? hard.candidates.map((_, at) => at) : right;
@@ -37,7 +37,7 @@ function exampleCard(task, hard) {
       ? make("p", { class: "empty" }, "The prompt was not kept: a run keeps those of the examples that it found hardest itself.")
       : make("div", { class: "prompt", tabindex: 0, role: "region", "aria-label": `Prompt of ${hard.uid}` }, hard.prompt),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Answers to ${hard.uid}` },
-      make("table", { class: "said" }, make("thead", {}, head), make("tbody", {}, ...hard.answers.map((one) => answerRow(task, hard, one, columns))))));
+      make("table", { class: "said" }, make("thead", {}, head), make("tbody", {}, ...hard.answers.map((one) => answerRow(task, hard, one, columns, named))))));
 }
 
 (function examples() {
