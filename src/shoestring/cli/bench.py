@@ -19,6 +19,7 @@ from shoestring.cli.bench_options import (
     measured,
     threads_of,
 )
+from shoestring.cli.bench_records import table
 from shoestring.cli.bench_scoring import scoring
 from shoestring.cli.group import Commands
 
@@ -30,6 +31,7 @@ CLOSURES = ("per-example", "plain")
 
 bench = typer.Typer(cls=Commands, help="Measure speed and memory on this machine.", no_args_is_help=True)
 bench.command("scoring")(scoring)
+bench.command("table")(table)
 
 
 Models = Annotated[str, typer.Option(metavar="NAME,...", help="Shapes of models, with random weights.")]
