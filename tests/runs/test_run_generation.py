@@ -14,6 +14,7 @@ from shoestring.errors import ConfigError
 from shoestring.methods.catalog.zero_shot import ZeroShot
 from shoestring.runs.answer_log import AnswerLog
 from shoestring.runs.config import RunConfig, load_config
+from shoestring.runs.loaded import load_run
 from shoestring.runs.run import prepare, run
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -231,3 +232,21 @@ def test_a_method_that_writes_nothing_is_refused(
     with pytest.raises(ConfigError, match=r"method\.kind='zero-shot' writes no answers, which words asks for"):
         config(models, data, tmp_path)
     config(models, data, tmp_path, chosen=True)
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["written", "chosen"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_loaded_run_answers_new_rows(
+    kind: str, chosen: bool, models: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    made = config(models, data, tmp_path, kind, chosen=chosen)
+    run(made)
+    test = draw(made.task, made.data, made.seed).tests["test"]
+    rows = [{"sentence": one.sentences[0]} | ({"candidates": list(one.candidates)} if chosen else {}) for one in test]
+    found = load_run(made.folder).predict(rows, batch_size=2)
+    wanted = [row for row in rows_of(made) if row["split"] == "test"]
+    assert [answer.prediction for answer in found] == [row["prediction"] for row in wanted]
+    for answer, row in zip(found, wanted, strict=True):
+        assert (answer.scores is not None) == chosen
+        if answer.scores is not None:
+            assert list(answer.scores.values()) == pytest.approx(row["scores"], rel=1e-5)

@@ -17,6 +17,7 @@ from shoestring.cli.extract import extract
 from shoestring.cli.group import Commands
 from shoestring.cli.kernel_behaviour import kernel_behaviour
 from shoestring.cli.plot import plot
+from shoestring.cli.predict import predict
 from shoestring.cli.prompts import prompts
 from shoestring.cli.recipes import recipes
 from shoestring.cli.replay import replay
@@ -64,6 +65,7 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("plot")(plot)
 app.command("kernel-behaviour")(kernel_behaviour)
+app.command("predict")(predict)
 app.command("export")(export)
 app.command("extract")(extract)
 app.command("replay")(replay)

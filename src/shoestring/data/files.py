@@ -196,7 +196,7 @@ def _csv(path: Path, text: str, source: FileSource) -> RawFile:
     rows: list[str] = []
     cells: list[list[str]] = []
     lines: list[int] = []
-    for line, row in _csv_rows(path, text.removeprefix(BOM)):
+    for line, row in csv_rows(path, text.removeprefix(BOM)):
         rows.append(_csv_line(["" if source.allow_empty and cell in MISSING else cell for cell in row]))
         cells.append(row)
         lines.append(line)
@@ -205,7 +205,12 @@ def _csv(path: Path, text: str, source: FileSource) -> RawFile:
     return RawFile(path, rows[0], rows[1:], lines[1:], cells[0], cells[1:])
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the 1-based line that each row of a csv text starts on, and its cells.
+
+    Raises:
+        DataError: if it is not csv; names the line.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:

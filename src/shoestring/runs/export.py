@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,8 +118,56 @@ def export_run(
     if kept:
         form = job.write(run / MODEL, merge=merge, moved=model is not None)
         return Exported(record, origin, out, form, None)
-    with job.replayed(device, model) as (folder, steps):
+    place = out.parent / f".{out.name}.replayed"
+    with _replayed(run, record, place, device=device, model=model, progress=job.progress) as (folder, steps):
         return Exported(record, origin, out, job.write(folder, merge=merge, moved=False), steps)
+
+
+@contextmanager
+def kept_or_replayed(run: Path, record: Record, *, model: str | None, progress: Progress) -> Iterator[Path]:
+    """Give the folder of what a run tuned; where it kept none, one that is made from its log and gone at the end.
+
+    Args:
+        run: the run's folder.
+        record: its record.
+        model: where the base model lies now, if not where the run had it.
+        progress: where to report.
+
+    Raises:
+        RunFolderError: if it kept nothing and has no log.
+        TrajectoryError: if the log is damaged, or of another base model.
+    """
+    if (run / MODEL).is_dir():
+        yield run / MODEL
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / MODEL
+        with _replayed(run, record, folder, device=None, model=model, progress=progress) as (made, _):
+            yield made
+
+
+@contextmanager
+def _replayed(
+    run: Path, record: Record, place: Path, *, device: str | None, model: str | None, progress: Progress
+) -> Iterator[tuple[Path, int]]:
+    """Make the weights that a run selected again, in a folder that is gone at the end of the block."""
+    log = run / TRAJECTORY
+    if not log.is_file():
+        raise RunFolderError(
+            f"{run} did not keep its model, and has no log to make it from again, as zeroth-order methods "
+            f"have; run it again with {_KEEP}"
+        )
+    shutil.rmtree(place, ignore_errors=True)
+    steps = record.facts.get("selected_step")
+    try:
+        done = replay_run(log, place, model=model, steps=steps, device=device, progress=progress)
+    except ShoestringError as error:
+        error.add_note(f"the model was to be made again from {log}; a run with {_KEEP} needs no log")
+        raise
+    try:
+        yield place, done.steps
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def finished_run(run: Path) -> Record:
@@ -171,28 +220,6 @@ class _Job:
     origin: Origin
     out: Path
     progress: Progress
-
-    @contextmanager
-    def replayed(self, device: str | None, model: str | None) -> Iterator[tuple[Path, int]]:
-        """Make the weights that the run selected again, in a folder that is gone at the end of the block."""
-        log = self.run / TRAJECTORY
-        if not log.is_file():
-            raise RunFolderError(
-                f"{self.run} did not keep its model, and has no log to make it from again, as zeroth-order methods "
-                f"have; run it again with {_KEEP}"
-            )
-        steps = self.record.facts.get("selected_step")
-        folder = self.out.parent / f".{self.out.name}.replayed"
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            done = replay_run(log, folder, model=model, steps=steps, device=device, progress=self.progress)
-        except ShoestringError as error:
-            error.add_note(f"the model was to be made again from {log}; a run with {_KEEP} needs no log")
-            raise
-        try:
-            yield folder, done.steps
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, folder: Path, *, merge: bool, moved: bool) -> Literal["model", "adapter"]:
         """Write what a tuning saved in `folder`, and return what was written.
