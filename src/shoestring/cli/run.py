@@ -73,13 +73,18 @@ def _configs(
         _refuse_no_recipe(path)
     from shoestring.cli import screen
     from shoestring.config import load_toml
-    from shoestring.runs.config import load_config
+    from shoestring.runs.config import STUDY, load_config
 
+    notes: dict[str, None] = {}  # The same for every seed.
+    if path is not None and STUDY in load_toml(path):
+        from shoestring.runs.study import load_study
+
+        count = load_study(path).count
+        notes[f"{path} is a study of {count:,} runs; shoestring sweep {path} makes them all, run makes its base"] = None
     named = options.sets_task(keys) or (path is not None and (not own.given or "task" in load_toml(path)))
     table: dict[str, Any] = own.table(task=named, overrides=keys)
     if out is not None:
         table["output"] = {"folder": out}
-    notes: dict[str, None] = {}  # The same for every seed.
     configs = [
         load_config(path, keys, {**table, **seed}, notes.setdefault)
         for seed in ([{"seed": seed} for seed in wanted] or [{}])

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 SEARCHES = ("grid", "random", "tpe")
 Recipes = Annotated[
-    list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="Recipes (TOML files), and settings on top.")
+    list[str],
+    typer.Argument(
+        metavar="RECIPE... [KEY=VALUE...]",
+        help="Recipes (TOML files or names of shoestring recipes list), and settings on top.",
+    ),
 ]
 Over = Annotated[
     list[str] | None,
@@ -117,13 +121,12 @@ def status(
     from shoestring.runs.plan import Tally, read_plans
 
     paths, keys = _told_apart(where)
-    plans: list[Plan] = []
-    for folder in [path for path in paths if path.is_dir()]:
-        plans += read_plans(folder)
-    if files := [path for path in paths if not path.is_dir()]:
-        plans += _sweep(_studies(files, keys, (over, seeds, out)), "grid", None).plans()
-    elif keys or over or seeds or out:
+    files = [path for path in paths if not path.is_dir()]
+    if not files and (keys or over or seeds or out):
         raise typer.BadParameter("a folder has its plan; settings, --over, --seeds and --out go with recipes")
+    plans: list[Plan] = [plan for path in paths if path.is_dir() for plan in read_plans(path)]
+    if files:
+        plans += _sweep(_studies(files, keys, (over, seeds, out)), "grid", None).plans()
     for plan in plans:
         typer.echo(f"{plan.title} ({plan.recipe})")
     tally = Tally.of(plans)

@@ -30,7 +30,7 @@ def spell(seconds: float) -> str:
     """Return a time as people say it.
 
     >>> spell(42), spell(150), spell(7260), spell(200000)
-    ('42 s', '3 min', '2 h 1 min', '2 d 8 h')
+    ('42 s', '2 min', '2 h 1 min', '2 d 7 h')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -132,7 +133,7 @@ class Sweep:
             OutputError: if the disk refuses.
         """
         return [
-            write_plan(plan, Path(folder), Path(study.source).stem)
+            write_plan(plan, Path(folder), _slug(study))
             for study, plan in zip(self.studies, self.plans(), strict=True)
             for folder in dict.fromkeys(run.folder for run in plan.runs)
         ]
@@ -163,6 +164,11 @@ class Sweep:
         return found
 
 
+def _slug(study: Study) -> str:
+    """Return the name of a study's plan: its title, in letters that every disk takes."""
+    return re.sub(r"[^a-z0-9]+", "-", study.title.casefold()).strip("-")[:80] or "study"
+
+
 def _key(config: RunConfig) -> tuple[str, str]:
     return str(Path(config.output.folder).absolute()), config.run_id
 
@@ -177,12 +183,9 @@ def _refuse_same_names(studies: Sequence[Study]) -> None:
         for other in studies[:place]:
             if study.source == other.source:
                 raise ConfigError(study.source, [Problem("", "is given twice")])
-            if study.title == other.title:
-                what = f"is the title of {other.source} too; titles tell studies apart"
+            if _slug(study) == _slug(other):
+                what = f"is the title of {other.source} too; titles tell studies, and their plans, apart"
                 raise ConfigError(study.source, [Problem(f"study.title = {study.title!r}", what)])
-            if Path(study.source).stem == Path(other.source).stem:
-                what = f"has the name of {other.source}, by which plans are kept; rename one of the recipes"
-                raise ConfigError(study.source, [Problem("", what)])
 
 
 def _refuse_other_output(studies: Sequence[Study], trials: Sequence[Sequence[Trial]]) -> None:
