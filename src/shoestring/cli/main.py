@@ -23,6 +23,7 @@ from shoestring.cli.recipes import recipes
 from shoestring.cli.replay import replay
 from shoestring.cli.report import report
 from shoestring.cli.run import run
+from shoestring.cli.scaling import scaling
 from shoestring.cli.sweep import sweep
 from shoestring.cli.table import table
 from shoestring.cli.tasks import tasks
@@ -64,6 +65,7 @@ app.command("table")(table)
 app.command("compare")(compare)
 app.command("report")(report)
 app.command("plot")(plot)
+app.command("scaling")(scaling)
 app.command("kernel-behaviour")(kernel_behaviour)
 app.command("predict")(predict)
 app.command("export")(export)

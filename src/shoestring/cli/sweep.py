@@ -55,6 +55,11 @@ class Default(TyperGroup):
             args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that arguments mean, the first one where they name none."""
+        named = bool(args) and args[0] in self.commands
+        return super().resolve_command(ctx, args if named else [next(iter(self.commands)), *args])
+
 
 sweep = typer.Typer(cls=Default, help="Make every run of a study, and see how far they are.")
 

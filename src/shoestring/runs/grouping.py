@@ -240,6 +240,4 @@ def _identity(keys: Iterable[Key], flat: dict[Key, Any]) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    if type(value) in (int, float):  # Most values are, and this is what JSON makes of them, only quicker.
-        return repr(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
