@@ -270,6 +270,16 @@ def test_what_is_left_out_of_many_runs_is_said(runs: Path) -> None:
     assert render(data, "many")
 
 
+def test_a_column_without_any_of_the_rows_that_fit_has_no_panel(tmp_path: Path) -> None:
+    for run in (record(dev=0.9), record(dev=0.9, task="RTE"), record(method="adam", task="trec")):
+        made.put(tmp_path, run)
+    logs = made.logs(tmp_path)
+    data = page_data(logs.found.records, logs, Layout(), Limits(rows=1))
+    assert [panel["title"] for panel in data["costs"][0]["panels"]] == ["RTE", "SST-2"]
+    assert [data["names"][series["row"]] for series in data["costs"][0]["panels"][0]["series"]] == ["mezo"]
+    assert len(data["table"]["rows"]) == 2
+
+
 def test_hundreds_of_runs_make_a_page_that_stays_small(tmp_path: Path) -> None:
     place = tmp_path / "runs"
     made.study(place, tasks=("SST-2", "trec", "RTE", "MNLI"), seeds=range(10))

@@ -2,16 +2,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import tiny
+from shoestring.data.example import Example
 from shoestring.data.splits import draw
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.runs.hardest import hardest, prompt_text
+from shoestring.runs.predicting import Answered, prediction_rows
 from shoestring.runs.run import prepare, run
 from shoestring.tasks.load import load_task
+
+
+class Letters:
+    """Stands for a tokenizer: every prompt is long."""
+
+    def decode(self, ids: list[int], **_: bool) -> str:
+        return "a" * 5000 + "b" * 5000 + str(ids[0])
 
 
 def asked(label: float, *, right: tuple[int, ...] = (), golds: tuple[str, ...] = ()) -> EncodedPrompt:
@@ -63,12 +74,21 @@ def test_a_run_keeps_the_prompts_of_its_hardest_test_examples_as_the_model_read_
 
 
 def test_of_a_long_prompt_the_beginning_and_the_end_are_kept() -> None:
-    class Tokenizer:
-        def decode(self, ids: list[int], **_: bool) -> str:
-            return "a" * 5000 + "b" * 5000 + str(ids[0])
-
-    text = prompt_text(Tokenizer(), asked(0))
+    text = prompt_text(Letters(), asked(0))
     assert text.startswith("aaa")
     assert text.endswith("b1")
     assert " […] " in text
     assert len(text) < 2000
+
+
+def test_of_several_right_candidates_all_are_kept_with_the_prediction() -> None:
+    task = load_task("ReCoRD")
+    example = Example(
+        "test:0", ("a",) * len(task.sentences), "Rome", ("Rome", "Oslo", "the city"), ("Rome", "the city")
+    )
+    prompts = {"test": [asked(0, right=(0, 2))]}
+    config: Any = SimpleNamespace(task=task)
+    found = Answered({"test": torch.tensor([[0.0, -1.0, 2.0]])}, {})
+    (row,) = prediction_rows(config, prompts, {"test": [example]}, found, Letters())
+    assert (row["label"], row["prediction"], row["golds"]) == ("Rome", "the city", ["Rome", "the city"])
+    assert row["candidates"] == ["Rome", "Oslo", "the city"]

@@ -1,6 +1,7 @@
 // One panel of a figure as SVG.
 
 const EDGE = { left: 46, right: 14, top: 10, bottom: 44 };
+const AT_ONCE = 4;
 const TIP = document.getElementById("tip");
 
 /** Round steps from low to high, about `count` of them. */
@@ -163,9 +164,11 @@ function hover(event, svg, spots, panel, figure) {
   const far = (spot) => (spot.x - px) ** 2 + (spot.y - py) ** 2;
   const near = spots.reduce((best, spot) => (far(spot) < far(best) ? spot : best));
   if (far(near) > 900) { TIP.hidden = true; return; }
-  TIP.replaceChildren(
-    make("strong", {}, DATA.names[near.row]), make("br"),
-    `${spread(near.mean, near.sd, near.count, panel.scale)} at ${number(near.value)} ${figure.x}`);
+  // Marks that lie on top of each other are all told.
+  const together = spots.filter((spot) => (spot.x - near.x) ** 2 + (spot.y - near.y) ** 2 < 64).slice(0, AT_ONCE);
+  TIP.replaceChildren(...together.flatMap((spot) => [make("div", {},
+    make("strong", {}, DATA.names[spot.row]), make("br"),
+    `${spread(spot.mean, spot.sd, spot.count, panel.scale)} at ${number(spot.value)} ${figure.x}`)]));
   TIP.hidden = false;
   const wide = TIP.offsetWidth;
   TIP.style.left = `${Math.max(8, Math.min(event.clientX + 14, window.innerWidth - wide - 8))}px`;
