@@ -46,7 +46,7 @@ def test_run_takes_a_recipe_of_the_package_by_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (K16, f"recipes/{K16}.toml"):
-        assert "data/original: there is no such file or folder" in shell.error("run", name)
+        assert "data/original: there is no such file or folder" in shell("run", name, code=1)[1]
 
 
 def test_sweep_takes_a_recipe_of_the_package_by_its_name(
