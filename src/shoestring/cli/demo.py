@@ -17,6 +17,10 @@ def demo(
         Path | None,
         typer.Option(metavar="FOLDER", help="Run nothing; copy models, tasks, data and a recipe to a new folder."),
     ] = None,
+    sizes: Annotated[
+        bool,
+        typer.Option("--sizes", help="With --export: the masked model in three sizes as well; minutes, once."),
+    ] = False,
 ) -> None:
     """Pretrain tiny models on a small made-up language, then compare zero-shot, MeZO and Adam on three tasks.
 
@@ -24,19 +28,21 @@ def demo(
     """
     if export is not None and (force or out is not None):
         raise typer.BadParameter("--export runs nothing, so --out and --force would have no effect")
+    if sizes and export is None:
+        raise typer.BadParameter("--sizes goes with --export FOLDER, where the models are copied to")
     from shoestring.cli import screen
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.cli.summary import print_table
-        from shoestring.demo.show import build_assets, run_demo
+        from shoestring.demo.show import build_assets, build_sizes, run_demo
         from shoestring.runs.table import tabulate
     if export is not None:
         from shoestring.demo import export as playground
 
         playground.refuse_occupied(export)
         with screen.progress() as progress:
-            assets = build_assets(progress)
-        names = playground.export(assets, export)
+            assets, family = build_sizes(progress) if sizes else (build_assets(progress), None)
+        names = playground.export(assets, export, family)
         screen.out().print(f"{export} holds {', '.join(names)}")
         screen.out().print(f"try: shoestring run {export / 'recipe.toml'}")
         return

@@ -78,7 +78,7 @@ def table(  # noqa: PLR0913 - typer reads the options from here
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
     given = {"--by": by, "--columns": columns, "--metric": metric, "--all": every, "--median": median}
     _refuse_together(given | {"--versus": versus, "--against": against, "--set": set_})
-    format_ = _format(format_, out)
+    format_ = format_of(format_, out)
     from dataclasses import replace
 
     from shoestring.errors import RunFolderError
@@ -97,7 +97,7 @@ def table(  # noqa: PLR0913 - typer reads the options from here
         for note in found.notes:
             error.add_note(note)
         raise
-    _write(replace(made, notes=(*made.notes, *found.notes)), format_, out)
+    write(replace(made, notes=(*made.notes, *found.notes)), format_, out)
 
 
 def _refuse_together(given: dict[str, object]) -> None:
@@ -110,7 +110,8 @@ def _refuse_together(given: dict[str, object]) -> None:
         raise typer.BadParameter(f"--against takes rows, columns and metrics from the recipe; leave {idle[0]} out")
 
 
-def _format(given: str | None, out: Path | None) -> str:
+def format_of(given: str | None, out: Path | None) -> str:
+    """Return the format of a table: what was given, or what the file's name says."""
     chosen = given or ("text" if out is None else _ENDINGS.get(out.suffix.lower(), ""))
     if not chosen:
         raise typer.BadParameter(f"--out {out}: give --format, or an ending: {', '.join(_ENDINGS)}")
@@ -130,7 +131,8 @@ def _study(text: str, keys: list[str], seeds: tuple[int, ...]) -> Study:
     return replace(study, source=text)  # As it was given: commands in notes are read by people.
 
 
-def _write(table: TableData, format_: str, out: Path | None) -> None:
+def write(table: TableData, format_: str, out: Path | None) -> None:
+    """Print a table, or write it to a file."""
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
     from shoestring.files import make_folder, write_text

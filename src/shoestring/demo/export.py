@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from shoestring.demo.assets import DemoAssets
+from shoestring.demo.cache import MANIFEST
 from shoestring.errors import OutputError
 from shoestring.files import make_folder, write_text, writing
 
@@ -42,8 +44,13 @@ def refuse_occupied(folder: Path) -> None:
         raise OutputError(f"{folder} is there already and not empty; choose a new folder")
 
 
-def export(assets: DemoAssets, folder: Path) -> list[str]:
+def export(assets: DemoAssets, folder: Path, sizes: Mapping[str, Path] | None = None) -> list[str]:
     """Copy `assets` to a new folder and return the names of what lies in it.
+
+    Args:
+        assets: models, data and tasks.
+        folder: the new folder.
+        sizes: folders of further models by name, which go to `sizes/`.
 
     Raises:
         OutputError: if `folder` holds something already, or cannot be written; nothing is left half-copied.
@@ -54,6 +61,8 @@ def export(assets: DemoAssets, folder: Path) -> list[str]:
         with writing(folder):
             for name, source in (("masked", assets.masked), ("causal", assets.causal), ("data", assets.data)):
                 shutil.copytree(source, folder / name)
+            for name, source in (sizes or {}).items():
+                shutil.copytree(source, folder / "sizes" / name, ignore=shutil.ignore_patterns(MANIFEST))
             (folder / "tasks").mkdir()
             for name, source in assets.tasks.items():
                 shutil.copyfile(source, folder / "tasks" / f"{name}.toml")

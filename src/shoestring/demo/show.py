@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from shoestring.config import Table
 from shoestring.demo.assets import DemoAssets, ensure
+from shoestring.demo.pretrain import Report
+from shoestring.demo.sizes import ensure_sizes
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig, load_config
 from shoestring.runs.launch import cores, run_all
@@ -63,6 +65,18 @@ def demo_table(assets: DemoAssets, kind: str, task: Path, out: Path) -> dict[str
 
 def build_assets(progress: Progress) -> DemoAssets:
     """Return the embedded default, from the cache or built now, with one bar for each model that is pretrained."""
+    with _bars(progress) as report:
+        return ensure(progress=report)
+
+
+def build_sizes(progress: Progress) -> tuple[DemoAssets, dict[str, Path]]:
+    """Return the embedded default and its masked model in three sizes, as `build_assets`."""
+    with _bars(progress) as report:
+        return ensure_sizes(progress=report)
+
+
+@contextmanager
+def _bars(progress: Progress) -> Iterator[Report]:
     with ExitStack() as stack:
         bars: dict[str, Bar] = {}
 
@@ -71,4 +85,4 @@ def build_assets(progress: Progress) -> DemoAssets:
                 bars[what] = stack.enter_context(progress.bar(what, total))
             bars[what].advance()
 
-        return ensure(progress=report)
+        yield report
