@@ -267,9 +267,10 @@ def test_values_and_written_answers_are_shown(browser: Any, tmp_path: Path, task
 
 
 def test_in_print_nothing_is_cut_off_and_controls_are_gone(browser: Any, report: Path) -> None:
-    with Page(browser, report, scheme="dark") as page:
+    with Page(browser, report, {"width": 760, "height": 1000}, "dark") as page:
         page.emulate_media(media="print")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(252, 251, 248)"
         assert not page.locator("nav").is_visible()
         assert not page.locator(".controls").first.is_visible()
         assert page.locator("#table").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

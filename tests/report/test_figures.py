@@ -189,6 +189,15 @@ def test_a_run_without_a_log_and_torn_lines_and_numbers_that_are_none_make_no_po
     assert logs.curve(logs.found.records[0], "accuracy") == [(1.0, 0.1), (2.0, 0.6)]
 
 
+def test_what_a_method_logs_of_settings_it_tries_is_no_curve(tmp_path: Path) -> None:
+    made.put(
+        tmp_path, record(), curve=[{"step": 1, "c": 0.1, "loss": 0.7, "accuracy": 0.5}, {"step": 2, "dev_loss": 1}]
+    )
+    logs = made.logs(tmp_path)
+    for metric in ("accuracy", "loss", "train-loss"):
+        assert logs.curve(logs.found.records[0], metric) == []
+
+
 def test_over_passes_steps_are_as_long_as_the_passes_they_make(tmp_path: Path) -> None:
     run = record().model_copy(update={"facts": {"steps": 40}})
     made.put(tmp_path, run, curve=made.curve(40, 10, 0.8))

@@ -46,13 +46,15 @@ class Logs:
     def curve(self, record: Record, metric: str) -> Curve:
         """Return what a run logged of a metric on dev, or of `train-loss`; empty where it logged nothing.
 
-        Where a step stands twice, the later line counts. Values that are not finite are left out.
+        Where a step stands twice, the later line counts. Values that are not finite are left out, and so are lines of
+        methods that try settings instead of making steps: those of a training say their learning rate.
         """
-        key = "loss" if metric == TRAIN_LOSS else f"eval_{metric}"
+        train = metric == TRAIN_LOSS
+        key = "loss" if train else f"eval_{metric}"
         known: dict[float, float] = {}
         for line in self._lines(record):
             step, value = line.get("step"), line.get(key)
-            if _number(step) and _number(value):
+            if _number(step) and _number(value) and ("lr" in line or not train):
                 known[float(step)] = float(value)
         return sorted(known.items())
 

@@ -84,11 +84,13 @@ function drawPanel(place, panel, figure, xs) {
   const [right, bottom] = [width - EDGE.right, height - EDGE.bottom];
   const x = horizontal(drawn.flatMap((one) => one.points.map((point) => point[0])), figure.log, EDGE.left, right);
   const y = vertical(panel, drawn, EDGE.top, bottom);
-  const svg = makeSvg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${panel.title}: ${panel.y} against ${figure.x}` });
+  const svg = makeSvg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${panel.title}: ${panel.y} against ${figure.x}` });
   drawAxes(svg, { panel, figure, x, y, width, right, bottom });
   for (const line of panel.lines) drawLine(svg, line, panel, y, right);
   const spots = drawn.flatMap((one) => drawSeries(svg, one, figure.joined, x, y));
-  svg.addEventListener("pointermove", (event) => hover(event, svg, spots, panel, figure));
+  const tell = (event) => hover(event, svg, spots, panel, figure);
+  svg.addEventListener("pointermove", tell);
+  svg.addEventListener("pointerdown", tell);
   svg.addEventListener("pointerleave", () => { TIP.hidden = true; });
   place.replaceChildren(svg);
 }
