@@ -162,3 +162,11 @@ def test_a_recipe_without_numbers_or_variants_is_a_table_of_its_runs(tmp_path: P
         ["plain", "8", "60.0 (–, 1)", "–"],  # noqa: RUF001
         ["plain", "16", "–", "–"],  # noqa: RUF001
     ]
+
+
+def test_failed_runs_and_those_of_other_seeds_are_told(study: Study, tmp_path: Path) -> None:
+    (bad, other) = made(study, "MeZO", "SST-2", 0.7, 0.7)
+    failed = bad.model_copy(update={"status": "failed", "error": "the loss is nan"})
+    notes = compare(load_study(tmp_path / "two.toml", seeds=[13]), [failed, other]).notes
+    assert "1 failed run is not in the table:" in notes
+    assert "left out, not being among the seeds asked for: 21" in notes

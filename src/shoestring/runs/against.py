@@ -16,6 +16,7 @@ from shoestring.runs.grouping import NOTHING, TASK, Key, flatten, is_identity
 from shoestring.runs.places import seed_of
 from shoestring.runs.record import Record
 from shoestring.runs.study import Published, Study, Trial
+from shoestring.runs.table_notes import left_out_notes
 from shoestring.runs.views import mean_and_spread
 from shoestring.tasks.spec import TEST
 
@@ -72,8 +73,9 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
         ConfigError: if a combination of the study is no config.
     """
     slots = slots_of(study)
-    done = [record for record in distinct(records)[0] if record.status == "ok"]
-    counted = [record for record in done if seed_of(record) in study.seeds]
+    known, copies = distinct(records)
+    wanted = [record for record in known if seed_of(record) in study.seeds]
+    counted = [record for record in wanted if record.status == "ok"]
     placed: dict[int, dict[int, list[Record]]] = {number: {} for number in range(len(slots))}
     strangers: list[tuple[Record, Flat]] = []
     for record in counted:
@@ -89,7 +91,7 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
     }
     found = {(slot.row, slot.column): slot for slot in slots}
     rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*found, strict=True))
-    ids = {record.run_id for record in done}
+    ids = {record.run_id for record in counted}
     there = sum(config.run_id in ids for config in study.configs())
     notes = [
         *([COSTS] if with_costs else []),
@@ -99,6 +101,7 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
         f"{there:,} of the recipe's {len(study.configs()):,} runs are there",
         *_missing(study, found, chosen),
         *_stranger_notes(strangers, slots),
+        *left_out_notes(known, wanted, copies),
     ]
     made = [
         (

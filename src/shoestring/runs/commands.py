@@ -71,6 +71,9 @@ class Budget:
 
     def spend(self, configs: Iterable[Mapping[str, Any]], seeds: Iterable[int]) -> list[str]:
         """Return an indented command for each distinct config, seeds and place of output left out; the first few."""
+        if not self.left:
+            self.unsaid += 1
+            return []
         wanted, distinct = tuple(seeds), dict[str, Mapping[str, Any]]()
         for config in configs:
             rest = {key: value for key, value in config.items() if key != "seed"}
@@ -78,8 +81,7 @@ class Budget:
         lines: list[str] = []
         for number, config in enumerate(distinct.values()):
             if number == _OF_A_CELL or not self.left:
-                lines += [f"  and {len(distinct) - number} more settings of the grid"] if number else []
-                self.unsaid += not number
+                lines.append(f"  and {len(distinct) - number} more settings of the grid")
                 break
             command = run_command(config, wanted)
             if command is not None and command not in self._seen:
