@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from shoestring.progress import Progress
 from shoestring.registry import Registry
+from shoestring.training.trackers import Tracking
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,8 @@ class Given:
     """Model, tuning, method and seed, for logs that are to be read without the run's config."""
     order: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Uids of the examples of each split, in order: what results that were made elsewhere are laid beside."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """The trackers of experiments that a training reports to."""
 
 
 class Predictor(Protocol):

@@ -53,6 +53,7 @@ class TrainingMethod(TrainSettings):
             given.memory,
             given.eval_batch_size,
             given.about,
+            given.tracking,
         )
         facts: dict[str, Any] = {}
         if self.begin is not None:

@@ -28,6 +28,7 @@ from shoestring.prompts.problems import prompt_problems
 from shoestring.prompts.settings import PromptSettings
 from shoestring.tasks.load import load_task
 from shoestring.tasks.spec import Task
+from shoestring.training.trackers import Tracker
 from shoestring.tuning.base import TUNINGS
 from shoestring.tuning.catalog.full import Full
 
@@ -53,6 +54,9 @@ class OutputSettings(Settings):
     eval_tokens: PositiveInt | None = None
     """Most tokens of a forward pass in prediction, padding included: 4,096 on a processor and 16,384 elsewhere unless
     given. Halved whenever memory runs out."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers that a training reports to as it goes, through transformers' callbacks: `tensorboard` (event files in
+    `tensorboard/` of the run's folder), `trackio`, `wandb`."""
 
 
 STUDY = "study"
@@ -135,6 +139,8 @@ class RunConfig(Settings):
     def _sensible(self) -> Self:
         problems = [*self._about_task(), *self._about_data(), *self._about_tuning()]
         problems += [*self._about_prompt(), *self._about_objective()]
+        if self.output.report_to and not self.method.trains:
+            problems.append(f"output.report_to has no effect: method.kind={self.method.kind!r} trains nothing")
         if (about := getattr(self.method, "problems", None)) is not None:
             problems += about(self.task, self.data, self.model, self.prompt)
         if problems:

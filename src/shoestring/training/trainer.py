@@ -27,6 +27,7 @@ from shoestring.training.callbacks import Meter
 from shoestring.training.cheaper import in_own_precision, is_in_integers, save_trained, trainable_beside_integers
 from shoestring.training.objective import OBJECTIVES, default_objective
 from shoestring.training.settings import TrainSettings
+from shoestring.training.trackers import Tracking
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.closures import Closure, PerExample
 
@@ -50,6 +51,8 @@ class Job:
     eval_batch_size: int = 64
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the log of a zeroth-order training is to say of it."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """The trackers of experiments that it reports to."""
 
 
 class PromptTrainer(Trainer):
@@ -75,7 +78,7 @@ class PromptTrainer(Trainer):
                 data_collator=self.collate,
                 train_dataset=range(len(job.train)),  # pyright: ignore[reportArgumentType] - indices are all it needs
                 eval_dataset=range(len(job.dev)),  # pyright: ignore[reportArgumentType]
-                callbacks=[*callbacks, meter, *early_stopping(job.settings)],
+                callbacks=[*callbacks, meter, *early_stopping(job.settings), *job.tracking.callbacks()],
             )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
@@ -286,8 +289,8 @@ def training_arguments(job: Job) -> TrainingArguments:
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type == "cuda",
         disable_tqdm=True,
-        report_to="none",
         remove_unused_columns=False,
+        **job.tracking.arguments(),
     )
     # Several visible GPUs would make the Trainer wrap the model in DataParallel, which no scorer expects.
     arguments._n_gpu = min(1, arguments.n_gpu)
