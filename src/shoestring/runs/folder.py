@@ -17,6 +17,7 @@ from shoestring.files import make_folder, saving, write_json, write_jsonl, writi
 from shoestring.runs.answer_log import ANSWERS
 from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
 from shoestring.training.settings import TRAJECTORY
+from shoestring.training.trackers import TENSORBOARD
 
 CHECKPOINTS, MODEL, LOCK = "checkpoints", "model", ".lock"
 # A finished run that is made again for its weights alone is made in a folder of its own in here.
@@ -67,7 +68,7 @@ class RunFolder:
         with writing(self.path):
             for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT, TRAJECTORY, ANSWERS):
                 (self.path / name).unlink(missing_ok=True)
-        for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN):
+        for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN, TENSORBOARD):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def again(self) -> RunFolder:

@@ -49,6 +49,7 @@ from shoestring.runs.record import (
 )
 from shoestring.tasks.spec import Generation
 from shoestring.training.checkpoints import last_checkpoint, step_of
+from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +102,7 @@ def run(
         _refuse_changed(config, "made", data=same_data, model=is_still(config.model, known.model_fingerprint))
         if _has_all(config):
             return known
+    refuse_missing(config.output.report_to)
     prepared = prepare(config, splits, progress)
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=force):
@@ -263,6 +265,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             config.output.eval_batch_size,
             origin_of(config),
             {name: tuple(prompt.uid for prompt in split) for name, split in prompts.items()},
+            tracking_of(config, folder.path),
         )
         outcome = config.method.fit(given)
         passes = PassCounts(**asdict(subject.passes))
@@ -300,6 +303,12 @@ def origin_of(config: RunConfig) -> dict[str, Any]:
     """Return what a log is to say, so that its model and optimizer can be made again: see `runs.replay`."""
     parts = config.model_dump(mode="json", include={"model", "tuning", "method", "seed"})
     return parts | {"run_id": config.run_id, "task": config.task.name, "outputs": outputs(config)}
+
+
+def tracking_of(config: RunConfig, folder: Path) -> Tracking:
+    """Return what the training reports to, and what it is called there."""
+    title = f"{config.task.name} {config.method.kind} {config.tuning.kind} seed {config.seed} {config.run_id}"
+    return Tracking(config.output.report_to, folder / TENSORBOARD, title)
 
 
 def outputs(config: RunConfig) -> int:
