@@ -66,7 +66,8 @@ class KernelRegression(Settings):
     files: dict[str, str] = {}
     """Kernels that were computed elsewhere, in the `.pt` files of LM-Kernel-FT: a file for the training examples
     (`train`) and one for each split that is predicted (`dev`, `test`, ...). They are compared with the run's examples:
-    numbers, labels, and a few entries with those that the run's model gives. Paths are meant from the current folder."""
+    numbers, labels, and a few entries with those that the run's model gives. Paths are meant from the current
+    folder."""
     begin: Annotated[LinearProbe | None, BeforeValidator(named)] = None
     """As for methods that train: the output layer is first given the solution of a linear probe ("linear-probe"), and
     the gradients are those of the model with it. The tuning must name its weights; `exclude` leaves them out."""
