@@ -138,6 +138,10 @@ class RunBusyError(RunFolderError):
     """A run folder is being written by another process."""
 
 
+class PrunedError(ShoestringError):
+    """A run was ended early because it does worse on dev than others did at the same step."""
+
+
 class WorkerError(ShoestringError):
     """A process that made a run for this one was killed, or what makes runs elsewhere is not there."""
 

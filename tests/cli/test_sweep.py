@@ -106,7 +106,7 @@ def test_a_sweep_by_random_search_and_by_tpe(shell: Shell, recipe: Path) -> None
     pytest.importorskip("optuna")
     out, _ = shell("sweep", recipe, "--search", "tpe", "--trials", "3", "--out", "t", "--dry-run")
     assert "8 runs: 8 to do" in out
-    out, _ = shell("sweep", recipe, "--search", "tpe", "--trials", "3", "--out", "t", *HERE)
+    out, _ = shell("sweep", recipe, "--search", "tpe", "--trials", "3", "--prune", "--out", "t", *HERE)
     assert out.endswith("MeZO         6/6\n8 runs: 8 done\n")
     (plan,) = Path("t").glob("*.sweep.json")
     assert plan.name == "a-small-study.sweep.json"
@@ -138,6 +138,7 @@ def test_mistakes_on_the_command_line_are_named(shell: Shell, recipe: Path) -> N
     assert "a recipe is needed" in usage("method.lr=1")
     assert "--trials is for --search random or tpe" in usage(recipe, "--trials", "3")
     assert "--search tpe needs --trials N" in usage(recipe, "--search", "tpe")
+    assert "--prune is for --search tpe" in usage(recipe, "--search", "random", "--trials", "2", "--prune")
     assert "there is no 'tep'; did you mean 'tpe'" in usage(recipe, "--search", "tep")
     assert "--seeds and seed=... say the same thing" in usage(recipe, "seed=3", "--seeds", "13")
     assert "--jobs and launcher.jobs=... say the same thing" in usage(recipe, "launcher.jobs=3", "--jobs", "3")

@@ -121,7 +121,7 @@ def test_each_worker_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
             self.place, self.lives, self.pid = place, True, 0
             seen.append(environment)
 
-        def begin(self, config: RunConfig, *, force: bool) -> None:
+        def begin(self, config: RunConfig, *, force: bool, limits: Any = None) -> None:
             self.config = config
 
         def ask_to_end(self) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from shoestring.errors import ConfigError, MissingPackageError
+from shoestring.errors import ConfigError, MissingPackageError, PrunedError
+from shoestring.files import write_jsonl
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import Ended
-from shoestring.runs.record import Record, write_record
+from shoestring.runs.limits import Limits
+from shoestring.runs.record import Record, read_record, write_record
 from shoestring.runs.search import TpeQueue, random_trials
 from shoestring.runs.study import Study, Trial, load_study
 from shoestring.runs.sweep import Sweep
@@ -56,8 +58,19 @@ def value(config: RunConfig) -> float:
     return 0.5 if lr is None else 1 / (1 + (math.log10(lr) + 5) ** 2)
 
 
-def finish(config: RunConfig, status: str = "ok") -> None:
+def finish(config: RunConfig, status: str = "ok", limits: Limits | None = None) -> str:
+    """Write what a run of three evaluations leaves, which limits may end early; return how it ended."""
     config.folder.mkdir(parents=True, exist_ok=True)
+    lines: list[dict[str, float]] = []
+    hear = limits.watch() if limits is not None else lambda line: None
+    for step in (1, 2, 3) if status == "ok" else ():
+        lines.append({"step": step, "eval_accuracy": value(config) * step / 3})
+        try:
+            hear(lines[-1])
+        except PrunedError:
+            status = "pruned"
+            break
+    write_jsonl(config.folder / "metrics.jsonl", lines)
     record = {
         "run_id": config.run_id,
         "status": status,
@@ -67,6 +80,7 @@ def finish(config: RunConfig, status: str = "ok") -> None:
         "finished": "2025-01-01T00:00:01+00:00",
     }
     write_record(config.folder, Record.model_validate(record))
+    return status
 
 
 def test_random_search_tries_the_same_values_in_every_cell_and_seed(study: Study) -> None:
@@ -118,11 +132,16 @@ def test_tpe_says_how_to_install_optuna(study: Study, monkeypatch: pytest.Monkey
 
 
 def asked(
-    study: Study, count: int, at_once: int = 1, stop: int | None = None, fails: Callable[[int], bool] = lambda _: False
+    study: Study,
+    count: int,
+    at_once: int = 1,
+    stop: int | None = None,
+    fails: Callable[[int], bool] = lambda _: False,
+    prune: bool = False,
 ) -> list[Trial]:
     """Make the runs of a TPE search, `at_once` side by side, the last begun ended first; maybe stop in the middle."""
     found: list[Trial] = []
-    queue = TpeQueue(study, count, found.append)
+    queue = TpeQueue(study, count, found.append, prune=prune)
     going: list[RunConfig] = []
     made = 0
     while stop is None or made < stop:
@@ -132,9 +151,8 @@ def asked(
             assert queue.over
             break
         config = going.pop()
-        bad = fails(made)
-        finish(config, "failed" if bad else "ok")
-        queue.ended(Ended(config.run_id, "failed" if bad else "ok"))
+        how = finish(config, "failed" if fails(made) else "ok", queue.limits(config))
+        queue.ended(Ended(config.run_id, how))  # pyright: ignore[reportArgumentType]
         made += 1
     return found
 
@@ -172,6 +190,26 @@ def test_runs_that_fail_teach_tpe_nothing_and_stop_nothing(study: Study) -> None
     pytest.importorskip("optuna")
     trials = asked(study, 6, fails=lambda number: number % 5 == 0)
     assert len(trials) == 4 * 6 + 2
+
+
+def test_pruned_runs_are_the_same_however_many_run_at_once_and_are_made_in_full_without_pruning(
+    study: Study, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+
+    def ends(name: str, **options: Any) -> dict[str, str]:
+        trials = asked(load_study(Path(study.source), out=str(tmp_path / name)), 12, **options)
+        records = [(trial.config.run_id, read_record(trial.config.folder)) for trial in trials]
+        return {run_id: record.status if record is not None else "" for run_id, record in records}
+
+    alone = ends("alone", prune=True)
+    statuses = [*alone.values()]
+    assert {*statuses} == {"ok", "pruned"}
+    assert 4 <= statuses.count("pruned") <= 4 * (12 - 4)  # The four that are drawn at random have no limits.
+    assert ends("many", prune=True, at_once=7) == alone
+    ends("killed", prune=True, at_once=3, stop=30)
+    assert ends("killed", prune=True, at_once=5) == alone
+    assert {*ends("killed").values()} == {"ok"}
 
 
 def test_a_sweep_by_tpe_knows_what_is_asked_for_and_how_many_are_to_come(study: Study) -> None:

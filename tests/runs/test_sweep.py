@@ -249,7 +249,7 @@ class _Losing:
     def takes(self, config: RunConfig) -> bool:
         return not self._lost and self._pool.takes(config)
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
+    def submit(self, config: RunConfig, *, force: bool, limits: Any = None) -> None:
         if config.run_id in self._seen:
             self._pool.submit(config, force=force)
         else:

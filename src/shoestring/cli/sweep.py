@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -50,15 +50,15 @@ class Default(TyperGroup):
     """A group whose first command is meant where none is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the first command in front of arguments that name none."""
-        if not args or args[0] not in self.commands:
-            args = [next(iter(self.commands)), *args]
-        return super().parse_args(ctx, args)
+        """Let options of the first command stand where none is named."""
+        return super().parse_args(ctx, self._named(args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that arguments mean, the first one where they name none."""
-        named = bool(args) and args[0] in self.commands
-        return super().resolve_command(ctx, args if named else [next(iter(self.commands)), *args])
+        return super().resolve_command(ctx, self._named(args))
+
+    def _named(self, args: list[str]) -> list[str]:
+        return args if args and args[0] in self.commands else [next(iter(self.commands)), *args]
 
 
 sweep = typer.Typer(cls=Default, help="Make every run of a study, and see how far they are.")
@@ -75,6 +75,10 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     ] = "local",
     search: Search = "grid",
     trials: Trials = None,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="With tpe: end runs that do worse on dev than earlier ones at the same step."),
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Make failed runs again.")] = False,
     stop_on_failure: Annotated[bool, typer.Option("--stop-on-failure", help="Begin no run once one failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make nothing; list what would be made.")] = False,
@@ -90,7 +94,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     paths, keys = _told_apart(recipes)
     chosen = _launcher(launcher, jobs, [text for text in keys if text.startswith("launcher.")])
     keys = [text for text in keys if not text.startswith("launcher.")]
-    made = _sweep(_studies(paths, keys, (over, seeds, out)), search, trials)
+    made = _sweep(_studies(paths, keys, (over, seeds, out)), search, trials, prune=prune)
     from shoestring.cli import screen, sweep_screen
 
     for note in made.notes:
@@ -172,14 +176,17 @@ def _studies(
     return [load_study(path, keys, swept, wanted, out) for path in paths]
 
 
-def _sweep(studies: Sequence[Study], search: str, trials: int | None) -> Sweep:
+def _sweep(studies: Sequence[Study], search: str, trials: int | None, *, prune: bool = False) -> Sweep:
+    if prune and search != "tpe":
+        raise typer.BadParameter("--prune is for --search tpe; grids and random search make every run to its end")
     if search == "grid" and trials is not None:
         raise typer.BadParameter("--trials is for --search random or tpe; a grid has all combinations")
     if search != "grid" and trials is None:
         raise typer.BadParameter(f"--search {search} needs --trials N: how many settings to try")
     from shoestring.runs.sweep import Sweep
 
-    return Sweep.of(studies, "random" if search == "random" else "tpe" if search == "tpe" else "grid", trials or 1)
+    how: Literal["grid", "random", "tpe"] = "random" if search == "random" else "tpe" if search == "tpe" else "grid"
+    return Sweep.of(studies, how, trials or 1, prune=prune)
 
 
 def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on_failure: bool) -> Tally:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Seconds between two lines where there is no terminal to draw on.
 _LINE_EVERY = 30.0
 _SHOWN = 10
-_COLOURS: dict[State, str] = {"done": "green", "running": "yellow", "failed": "red", "to do": "default"}
 
 
 def spell(seconds: float) -> str:
@@ -92,6 +91,8 @@ def _cell(here: dict[State, int]) -> object:
     text = Text(f"{here['done']}/{whole}", style)
     if here["running"]:
         text.append(f" {here['running']} running", "yellow")
+    if here["pruned"]:
+        text.append(f" {here['pruned']} pruned", "cyan")
     if here["failed"]:
         text.append(f" {here['failed']} failed", "red")
     return text
@@ -148,6 +149,8 @@ class Progress:
             self._set(ended.run_id, Seen("done", seconds=ended.seconds or None))
         elif ended.how == "failed":
             self._set(ended.run_id, Seen("failed", error))
+        elif ended.how == "pruned":
+            self._set(ended.run_id, Seen("pruned"))
         else:
             self._set(ended.run_id, Seen("to do"))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shoestring.config import canonical_json
 from shoestring.data.splits import draw
-from shoestring.errors import OutputError, RunBusyError, ShoestringError, WorkerError
+from shoestring.errors import OutputError, PrunedError, RunBusyError, ShoestringError, WorkerError
 from shoestring.runs.folder import RunFolder, is_held
 from shoestring.runs.launchers.base import Ended
 from shoestring.runs.record import RESULT, Record, read_record, write_record
@@ -22,6 +22,7 @@ from shoestring.runs.run import run
 if TYPE_CHECKING:
     from shoestring.data.example import Splits
     from shoestring.runs.config import RunConfig
+    from shoestring.runs.limits import Limits
 
 # Of the splits drawn last, as many as this process keeps, and as many examples in all.
 _SPLITS, _EXAMPLES = 32, 200_000
@@ -39,7 +40,7 @@ class Attempts:
         self._drawn: OrderedDict[str, Splits] = OrderedDict()
         self._settled = not freeze
 
-    def make(self, config: RunConfig, *, force: bool) -> Ended:
+    def make(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> Ended:
         """Make a run, and say how it ended; only an interruption is raised.
 
         A run that failed has a record that says so, even if it failed before there was anything to write; one that the
@@ -49,10 +50,12 @@ class Attempts:
         try:
             if is_held(config.folder):
                 raise RunBusyError(f"{config.folder} is being written by another process")
-            run(config, force=force, splits=self._splits(config))
+            run(config, force=force, splits=self._splits(config), limits=limits)
             ended = Ended(config.run_id, "ok")
         except RunBusyError as error:
             ended = Ended(config.run_id, "busy", error=error)
+        except PrunedError as error:
+            ended = Ended(config.run_id, "pruned", error=error)
         except OutputError as error:
             _forget(config)
             ended = Ended(config.run_id, "refused", error=error)

@@ -123,7 +123,7 @@ class Engine:
             return
         self._running[config.run_id] = config
         self.watcher.began(config)
-        pool.submit(config, force=self.force)
+        pool.submit(config, force=self.force, limits=queue.limits(config))
 
     def _end(self, queue: Queue, ended: Ended) -> None:
         config = self._running.pop(ended.run_id)

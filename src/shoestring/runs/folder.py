@@ -35,14 +35,21 @@ class Inputs:
 class RunFolder:
     """A run folder, locked against other processes while it is open.
 
+    Args:
+        path: the folder.
+        config: what the run is made of.
+        watch: called with each line of metrics.jsonl once it is written; what it raises ends the run.
+
     Raises:
         RunBusyError: if another process holds it.
         RunFolderError: if it holds another config.
         OutputError: if the disk refuses.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config = path, config
+    def __init__(
+        self, path: Path, config: dict[str, Any], watch: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        self.path, self.config, self._watch = path, config, watch
 
     @property
     def checkpoints(self) -> Path:
@@ -116,6 +123,8 @@ class RunFolder:
         """Append one line to metrics.jsonl."""
         with writing(self.path), (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self._watch is not None:
+            self._watch(line)
 
     def rewind_log(self, step: int) -> None:
         """Drop the lines of metrics.jsonl behind `step`, which a resumed training will write again."""

@@ -19,8 +19,8 @@ from shoestring.runs.record import read_record
 from shoestring.runs.study import Trial
 
 FORMAT, SUFFIX = 1, ".sweep.json"
-State = Literal["done", "failed", "running", "to do"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "to do")
+State = Literal["done", "pruned", "failed", "running", "to do"]
+STATES: tuple[State, ...] = ("done", "running", "pruned", "failed", "to do")
 
 
 class Planned(Settings):
@@ -66,7 +66,7 @@ class Seen:
     """How far a run is.
 
     Attributes:
-        state: done, failed, running (in any process), or to do.
+        state: done, pruned (ended early, which is not done), failed, running (in any process), or to do.
         error: what a failed run's record says, or what is wrong with its folder.
         seconds: what the run took, where it has ended.
     """
@@ -148,7 +148,7 @@ def look(run: Planned) -> Seen:
         return Seen("running")
     if record is not None and record.status == "failed":
         return Seen("failed", record.error or "", _seconds(record.started, record.finished, record.seconds))
-    return Seen("to do")
+    return Seen("pruned" if record is not None and record.status == "pruned" else "to do")
 
 
 def _seconds(started: str, finished: str, parts: dict[str, float]) -> float | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from shoestring.runs.config import RunConfig
     from shoestring.runs.launchers.base import Ended
+    from shoestring.runs.limits import Limits
 
 
 class Queue(Protocol):
@@ -16,6 +17,10 @@ class Queue(Protocol):
 
     def next(self) -> RunConfig | None:
         """Return the next run, or None where there is none at this time."""
+        ...
+
+    def limits(self, config: RunConfig) -> Limits | None:
+        """Return what a run must reach on dev to be made to its end."""
         ...
 
     def ended(self, ended: Ended) -> None:
@@ -41,6 +46,10 @@ class InOrder:
         """Return the next run."""
         return self._waiting.popleft() if self._waiting else None
 
+    def limits(self, config: RunConfig) -> Limits | None:
+        """Return None: every run is made to its end."""
+        return None
+
     def ended(self, ended: Ended) -> None:
         """Do nothing: no run depends on another."""
 
@@ -63,6 +72,10 @@ class Queues(Generic[Q]):
     def next(self) -> RunConfig | None:
         """Return the next run of the first queue that has one."""
         return next((config for queue in self.queues if (config := queue.next()) is not None), None)
+
+    def limits(self, config: RunConfig) -> Limits | None:
+        """Return the limits of the queue that has any for a run."""
+        return next((found for queue in self.queues if (found := queue.limits(config)) is not None), None)
 
     def ended(self, ended: Ended) -> None:
         """Tell every queue; those that did not give the run out do nothing."""

@@ -23,7 +23,7 @@ RESULT, CONFIG, METRICS, PREDICTIONS, SPLIT = (
     "predictions.jsonl",
     "split.json",
 )
-Status = Literal["ok", "failed", "cancelled"]
+Status = Literal["ok", "failed", "cancelled", "pruned"]
 
 
 class PassCounts(Settings):

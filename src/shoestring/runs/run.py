@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Example, Splits
 from shoestring.data.splits import draw
-from shoestring.errors import ModelError, OutputError, RunFolderError, ShoestringError
+from shoestring.errors import ModelError, RunFolderError
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
@@ -34,7 +33,9 @@ from shoestring.prompts.pool import Pool
 from shoestring.runs.answer_log import ANSWERS, AnswerLog
 from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
+from shoestring.runs.failures import failures
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
+from shoestring.runs.limits import Limits
 from shoestring.runs.looking import apply_tuning
 from shoestring.runs.predicting import answer, metrics_of, predicted_splits, prediction_rows
 from shoestring.runs.record import (
@@ -52,7 +53,6 @@ from shoestring.training.checkpoints import last_checkpoint, step_of
 from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -73,7 +73,12 @@ class Prepared:
 
 
 def run(
-    config: RunConfig, *, force: bool = False, progress: Progress | None = None, splits: Splits | None = None
+    config: RunConfig,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    splits: Splits | None = None,
+    limits: Limits | None = None,
 ) -> Record:
     """Return the record of `config`, making the run unless its folder already holds a finished one.
 
@@ -87,11 +92,13 @@ def run(
         force: make the run again even if it is finished, from the start.
         progress: where to report long work; silent by default.
         splits: what `draw` gives for the config, where the caller has it already.
+        limits: what it must reach on dev to be made to its end.
 
     Raises:
         ShoestringError: a subclass names each mistake (DataError, ModelError, LabelWordError, NonFiniteLossError, ...).
         RunFolderError: also if data or model changed under a finished run of the same config.
         RunBusyError: if another process is making the run.
+        PrunedError: if it stays below its limits; its record says so, and never counts as finished.
     """
     _one_process()
     progress = progress or Silent()
@@ -104,7 +111,7 @@ def run(
             return known
     refuse_missing(config.output.report_to)
     prepared = prepare(config, splits, progress)
-    folder = RunFolder(config.folder, config.identity())
+    folder = RunFolder(config.folder, config.identity(), limits.watch() if limits is not None else None)
     with folder.open(force=force):
         if known is None:
             # Another process may have ended it while this one loaded the model.
@@ -250,7 +257,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
         if known is None or known.status != "ok":
             write_record(folder.path, record(status, error=error))
 
-    with _failures(end_badly, folder, config.model.name):
+    with failures(end_badly, folder, config.model.name):
         _warm_up(config, prepared)
         memory = PeakMemory(subject.model.device)
         given = Given(
@@ -326,31 +333,6 @@ def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
     uids = {name: [example.uid for example in examples] for name, examples in prepared.splits.named.items()}
     folder.write_split(prepared.inputs, uids)
     folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
-
-
-@contextmanager
-def _failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -> Iterator[None]:
-    """Leave a record of status failed or cancelled, whatever happens inside, and let the error go on.
-
-    The error says where the last good weights are: in the last checkpoint, or, before there is one, in `start`.
-    Where the disk has no room even for the record, the error says that too.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        write("cancelled", "interrupted; the same command goes on from the last checkpoint")
-        raise
-    except Exception as error:
-        checkpoint = last_checkpoint(folder.checkpoints)
-        kept = f"the last good weights are {f'in {checkpoint}' if checkpoint is not None else f'those of {start}'}"
-        what = str(error) if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}"
-        text = f"{what}; {kept}"
-        error.add_note(kept)
-        try:
-            write("failed", text)
-        except OutputError as refused:
-            error.add_note(f"no record of the failure: {refused}")
-        raise
 
 
 def _save(config: RunConfig, prepared: Prepared, place: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ConfigError, MissingPackageError, Problem, RunFolderError
+from shoestring.runs.limits import Limits, dev_values, limits_of
 from shoestring.runs.record import Record, read_record
 from shoestring.runs.study_settings import Range
 from shoestring.runs.trials import Arm, Study, Trial
@@ -85,8 +86,10 @@ class _Search:
     seed: int
     count: int
     sampler: Any
+    metric: str
+    higher: bool
     asked: list[tuple[Any, Trial]] = field(default_factory=list[tuple[Any, Trial]])
-    values: dict[int, float | None] = field(default_factory=dict[int, float | None])
+    ends: dict[int, Record | None] = field(default_factory=dict[int, "Record | None"])
     told: int = 0
 
     @property
@@ -111,18 +114,32 @@ class _Search:
         self.asked.append((suggestion, trial))
         return trial
 
-    def note(self, number: int, value: float | None) -> None:
-        """Take in a result; they are told in the order they were asked for, so that it is the same each time."""
-        failed = _optuna().trial.TrialState.FAIL
-        self.values[number] = value
-        while len(self.asked) >= self.at_random and self.told in self.values:
-            found = self.values[self.told]
-            suggestion = self.asked[self.told][0]
-            if found is None:
-                self.sampler.tell(suggestion, state=failed)
-            else:
-                self.sampler.tell(suggestion, found)
+    def note(self, number: int, record: Record | None) -> None:
+        """Take in how a trial ended; they are told in the order they were asked, so that it is the same each time."""
+        self.ends[number] = record
+        while len(self.asked) >= self.at_random and self.told in self.ends:
+            self._tell(*self.asked[self.told], self.ends[self.told])
             self.told += 1
+
+    def limits(self, number: int) -> Limits | None:
+        """Return what a trial must reach: the medians of those that were told before and went to their end."""
+        if number < self.at_random:
+            return None
+        ended = [trial.config for _, trial in self.asked[:number] if _is_whole(trial.config)]
+        earlier = [dev_values(config.folder, self.metric) for config in ended]
+        return limits_of(self.metric, higher=self.higher, earlier=earlier)
+
+    def _tell(self, suggestion: Any, trial: Trial, record: Record | None) -> None:
+        states = _optuna().trial.TrialState
+        value = record.metrics.get(DEV, {}).get(self.metric) if record is not None and record.status == "ok" else None
+        if value is not None:
+            self.sampler.tell(suggestion, value)
+        elif record is not None and record.status == "pruned":
+            for step, reached in dev_values(trial.config.folder, self.metric).items():
+                suggestion.report(reached, step)
+            self.sampler.tell(suggestion, state=states.PRUNED)
+        else:
+            self.sampler.tell(suggestion, state=states.FAIL)
 
 
 class TpeQueue:
@@ -130,13 +147,15 @@ class TpeQueue:
 
     A search asks for its next setting only when the last has ended, and is told of what has ended in the order it
     asked: so it asks for the same ones however many run at once, and again after a kill, when what is done is told at
-    once. A run that failed counts as tried and teaches nothing.
+    once. A run that failed counts as tried and teaches nothing. With `prune`, a run that does worse on dev than the
+    median of its search's earlier runs at the same step ends there: it teaches what it reached, and is not finished.
 
     Args:
         study: with ranges in `[study.search]`.
         count: settings a cell and seed.
         on_new: called with each trial that is asked for.
         retry: make failed runs again.
+        prune: end runs early.
 
     Source: Bergstra et al. 2011, Algorithms for hyper-parameter optimization, as Optuna's TPESampler has it.
 
@@ -145,10 +164,18 @@ class TpeQueue:
         MissingPackageError: if Optuna is not installed.
     """
 
-    def __init__(self, study: Study, count: int, on_new: Callable[[Trial], None], *, retry: bool = False) -> None:
+    def __init__(
+        self,
+        study: Study,
+        count: int,
+        on_new: Callable[[Trial], None],
+        *,
+        retry: bool = False,
+        prune: bool = False,
+    ) -> None:
         _refuse_no_ranges(study)
         self._searches = [self._search(study, count, cell, seed) for cell in study.cells() for seed in study.seeds]
-        self._on_new, self._retry = on_new, retry
+        self._on_new, self._retry, self._prune = on_new, retry, prune
         self._waiting: dict[str, list[tuple[_Search, int]]] = {}
         self._order = deque(self._searches)
 
@@ -174,8 +201,8 @@ class TpeQueue:
                 run_id = trial.config.run_id
                 if run_id in self._waiting:  # The same choices again, while the first is being made.
                     self._waiting[run_id].append((search, number))
-                elif (known := _known(trial.config, retry=self._retry)) is not None:
-                    search.note(number, _value(known))
+                elif (known := self._known(trial.config)) is not None:
+                    search.note(number, known)
                 else:
                     self._waiting[run_id] = [(search, number)]
                     return trial.config
@@ -184,8 +211,18 @@ class TpeQueue:
     def ended(self, ended: Ended) -> None:
         """Learn from a run."""
         for search, number in self._waiting.pop(ended.run_id, []):
-            known = _known(search.asked[number][1].config, retry=False) if ended.how == "ok" else None
-            search.note(number, None if known is None else _value(known))
+            search.note(number, _record(search.asked[number][1].config))
+
+    def limits(self, config: RunConfig) -> Limits | None:
+        """Return what a run must reach on dev to be made to its end."""
+        waiting = self._waiting.get(config.run_id, [])
+        return waiting[0][0].limits(waiting[0][1]) if waiting and self._prune else None
+
+    def _known(self, config: RunConfig) -> Record | None:
+        """Return the record of a run that has ended, unless it is to be made again."""
+        record = _record(config)
+        again = {"cancelled", *(("failed",) if self._retry else ()), *(() if self._prune else ("pruned",))}
+        return None if record is None or record.status in again else record
 
     def _search(
         self, study: Study, count: int, cell: tuple[Arm, dict[str, Any], dict[str, Range]], seed: int
@@ -196,12 +233,13 @@ class TpeQueue:
         (first,) = study.at([(arm, settings)], [seed]) if not ranges else study.at([(arm, _lowest(cell))], [seed])
         if first.config.data.mode == "subset" and not first.config.data.num_dev:
             raise ConfigError(study.source, [Problem("data.num_dev", "is needed: TPE chooses by the metric on dev")])
-        higher = METRICS.get(first.config.task.metrics[0]).higher_is_better
+        metric = first.config.task.metrics[0]
+        higher = METRICS.get(metric).higher_is_better
         at_random = min(_AT_RANDOM, max(1, tries // 3), tries)
         name = json.dumps([arm.name, settings, sorted(ranges)], sort_keys=True, default=str)
         sampler = optuna.samplers.TPESampler(seed=derive(seed, "tpe", name) % 2**31, n_startup_trials=at_random)
         asks = optuna.create_study(direction="maximize" if higher else "minimize", sampler=sampler)
-        return _Search(study, arm, settings, ranges, seed, tries, asks)
+        return _Search(study, arm, settings, ranges, seed, tries, asks, metric, higher)
 
 
 def _lowest(cell: tuple[Arm, dict[str, Any], dict[str, Range]]) -> dict[str, Any]:
@@ -220,20 +258,18 @@ def _distribution(one: Range) -> Any:
     return optuna.distributions.FloatDistribution(low, high, log=one.log)
 
 
-def _known(config: RunConfig, *, retry: bool) -> Record | None:
-    """Return the record of a run that has ended, unless it failed and is to be made again."""
+def _record(config: RunConfig) -> Record | None:
+    """Return the record of a run, where there is one that can be read."""
     try:
         record = read_record(config.folder)
     except RunFolderError:
         return None
-    if record is None or record.run_id != config.run_id or record.status == "cancelled":
-        return None
-    return None if record.status == "failed" and retry else record
+    return record if record is not None and record.run_id == config.run_id else None
 
 
-def _value(record: Record) -> float | None:
-    """Return the main metric on dev; None of a run that failed."""
-    return record.metrics.get(DEV, {}).get(record.main_metric) if record.status == "ok" else None
+def _is_whole(config: RunConfig) -> bool:
+    record = _record(config)
+    return record is not None and record.status == "ok"
 
 
 def _optuna() -> Any:

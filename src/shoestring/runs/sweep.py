@@ -32,6 +32,7 @@ class Sweep:
         trials: of each study; those of TPE are only the ones that are known, and grow.
         notes: what a reader should know: runs that several settings or studies come to, cells with other seeds.
         tries: settings that TPE tries in each cell and for each seed; None where all trials are known.
+        prune: whether TPE ends runs early.
         to_come: trials of each study that TPE has still to ask for.
     """
 
@@ -39,16 +40,18 @@ class Sweep:
     trials: list[list[Trial]]
     notes: list[str] = field(default_factory=list[str])
     tries: int | None = None
+    prune: bool = False
     to_come: list[int] = field(default_factory=list[int])
 
     @classmethod
-    def of(cls, studies: Sequence[Study], search: Search = "grid", tries: int = 1) -> Sweep:
+    def of(cls, studies: Sequence[Study], search: Search = "grid", tries: int = 1, *, prune: bool = False) -> Sweep:
         """Build every config of some studies, and check that the studies agree.
 
         Args:
             studies: what is asked for.
             search: all combinations; or `tries` settings of the ranges, drawn at random or asked for by TPE.
             tries: settings a cell and seed.
+            prune: whether TPE ends runs early that do worse on dev than others did.
 
         Raises:
             ConfigError: if a combination is no config, studies disagree, or there are no ranges to search.
@@ -56,7 +59,7 @@ class Sweep:
         """
         _refuse_same_names(studies)
         if search == "tpe":
-            sweep = cls(list(studies), [[] for _ in studies], tries=tries)
+            sweep = cls(list(studies), [[] for _ in studies], tries=tries, prune=prune)
             sweep.to_come = [sys.maxsize for _ in studies]
             queue = sweep.queue([], lambda trial: None, retry=False)
             while queue.next() is not None:
@@ -95,7 +98,7 @@ class Sweep:
                     self.trials[place].append(trial)
                     on_new(planned(trial))
 
-            queues.append(TpeQueue(study, self.tries, take, retry=retry))
+            queues.append(TpeQueue(study, self.tries, take, retry=retry, prune=self.prune))
         return Queues(queues)
 
     def check(self) -> None:
@@ -143,9 +146,9 @@ class Sweep:
         return Tally.of(self.plans())
 
     def todo(self, tally: Tally, *, retry: bool) -> list[RunConfig]:
-        """Return the runs to make: those not done, and with `retry` those that failed."""
+        """Return the runs to make: those not done, pruned ones too, and with `retry` those that failed."""
         configs = self.configs
-        wanted = ("to do", "running", "failed") if retry else ("to do", "running")
+        wanted = ("to do", "running", "pruned", *(("failed",) if retry else ()))
         return [
             configs[run.folder, run.run_id]
             for run, seen in zip(tally.runs, tally.seen, strict=True)

@@ -90,7 +90,8 @@ def left_out_notes(known: Sequence[Record], wanted: Sequence[Record], copies: in
     notes: list[str] = []
     failed = [record for record in wanted if record.status != "ok"]
     if failed:
-        counts = [(status, sum(record.status == status for record in failed)) for status in ("failed", "cancelled")]
+        statuses = ("failed", "cancelled", "pruned")
+        counts = [(status, sum(record.status == status for record in failed)) for status in statuses]
         many = " and ".join(f"{count} {status}" for status, count in counts if count)
         one = len(failed) == 1
         notes.append(f"{many} {'run is' if one else 'runs are'} not in the table:")

@@ -10,8 +10,9 @@ from typing import ClassVar, Literal, Protocol
 from shoestring.config import Settings
 from shoestring.registry import Registry
 from shoestring.runs.config import RunConfig
+from shoestring.runs.limits import Limits
 
-How = Literal["ok", "failed", "busy", "refused", "lost"]
+How = Literal["ok", "pruned", "failed", "busy", "refused", "lost"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Ended:
 
     Attributes:
         run_id: of the run.
-        how: `ok`; `failed` with an error of its own; `busy`: another process makes this run; `refused`: the disk
-            refuses, which is no fault of the run; `lost`: whatever made it was killed.
+        how: `ok`; `pruned`: it stayed below its limits; `failed` with an error of its own; `busy`: another process
+            makes this run; `refused`: the disk refuses, no fault of the run; `lost`: whatever made it was killed.
         seconds: what it took.
         error: what was raised, unless it is `ok`.
         peak: highest memory of the process so far, in bytes; 0 where it is not known.
@@ -41,8 +42,8 @@ class Pool(Protocol):
         """Return whether another run may begin now."""
         ...
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
-        """Begin a run."""
+    def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
+        """Begin a run, within limits that end it early."""
         ...
 
     def wait(self, seconds: float) -> list[Ended]:

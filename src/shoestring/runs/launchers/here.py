@@ -11,6 +11,7 @@ from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
 if TYPE_CHECKING:
     from shoestring.runs.attempt import Attempts
     from shoestring.runs.config import RunConfig
+    from shoestring.runs.limits import Limits
 
 
 class Here(Launcher):
@@ -32,20 +33,20 @@ LAUNCHERS.register("here")(Here)
 class _Pool:
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._next: tuple[RunConfig, bool] | None = None
+        self._next: tuple[RunConfig, bool, Limits | None] | None = None
 
     def takes(self, config: RunConfig) -> bool:
         """Return whether nothing waits to be made."""
         return self._next is None
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
+    def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
         """Note what `wait` is to make."""
-        self._next = (config, force)
+        self._next = (config, force, limits)
 
     def wait(self, seconds: float) -> list[Ended]:
         """Make the run, however long it takes."""
         if self._next is None:
             return []
-        config, force = self._next
+        config, force, limits = self._next
         self._next = None
-        return [self._attempts.make(config, force=force)]
+        return [self._attempts.make(config, force=force, limits=limits)]

@@ -16,6 +16,7 @@ from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
 from shoestring.runs.launchers.room import Room, held
 from shoestring.runs.launchers.worker import Worker
+from shoestring.runs.limits import Limits
 
 # What an interrupted run may take to write its record; it looks up between two steps.
 _PATIENCE = 20.0
@@ -62,7 +63,7 @@ class _Pool:
         jobs = self._jobs or (len(self._cards) if config.model.device != "cpu" else 0) or cores()
         return len(busy) < jobs and self._room.holds(config.model, busy, held(idle.pid) if idle else 0)
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
+    def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
         """Give a run to a worker that is free, or to a new one."""
         for worker in [worker for worker in self._workers if worker.config is None and not worker.lives]:
             self._drop(worker)
@@ -70,7 +71,7 @@ class _Pool:
         if free is None:
             free = self._new()
             self._workers.append(free)
-        free.begin(config, force=force)
+        free.begin(config, force=force, limits=limits)
 
     def wait(self, seconds: float) -> list[Ended]:
         """Return what ended; a worker that was killed is lost with its run."""

@@ -14,6 +14,7 @@ from shoestring.errors import MissingPackageError, WorkerError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
 from shoestring.runs.launchers.remote import attempt
+from shoestring.runs.limits import Limits
 
 
 class Ray(Launcher):
@@ -75,10 +76,10 @@ class _Pool:
         """Return whether the cluster has room for another run, as far as cores and GPUs say."""
         return len(self._running) < (self._settings.jobs or self._room())
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
+    def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
         """Hand a run to the cluster."""
         threads = max(1, int(self._settings.cpus))
-        task = self._attempt.remote(config, force=force, folder=os.getcwd(), threads=threads)
+        task = self._attempt.remote(config, force=force, limits=limits, folder=os.getcwd(), threads=threads)
         self._running[task] = config.run_id
 
     def wait(self, seconds: float) -> list[Ended]:

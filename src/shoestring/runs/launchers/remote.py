@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from shoestring.runs.attempt import Attempts
     from shoestring.runs.config import RunConfig
     from shoestring.runs.launchers.base import Ended
+    from shoestring.runs.limits import Limits
 
 
-def attempt(config: RunConfig, *, force: bool, folder: str, threads: int) -> Ended:
+def attempt(config: RunConfig, *, force: bool, limits: Limits | None, folder: str, threads: int) -> Ended:
     """Make a run, with relative paths meant from `folder`; nothing is raised but an interruption."""
     os.chdir(folder)
-    return _attempts(threads).make(config, force=force)
+    return _attempts(threads).make(config, force=force, limits=limits)
 
 
 @cache

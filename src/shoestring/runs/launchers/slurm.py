@@ -17,6 +17,7 @@ from shoestring.files import make_folder
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
 from shoestring.runs.launchers.remote import attempt
+from shoestring.runs.limits import Limits
 
 # Slurm is asked how jobs are no more often than this.
 _PAUSE = 0.2
@@ -87,10 +88,10 @@ class _Pool:
         """Return whether another job may be queued."""
         return len(self._running) < self._settings.jobs
 
-    def submit(self, config: RunConfig, *, force: bool) -> None:
+    def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
         """Queue a job."""
         folder, threads = os.getcwd(), self._settings.cpus
-        job = self._executor.submit(attempt, config, force=force, folder=folder, threads=threads)
+        job = self._executor.submit(attempt, config, force=force, limits=limits, folder=folder, threads=threads)
         self._running[config.run_id] = job
 
     def wait(self, seconds: float) -> list[Ended]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import Ended
+from shoestring.runs.limits import Limits
 
 # Threads of torch do not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -46,11 +47,11 @@ class Worker:
         """Whether the process has not ended."""
         return self._process.is_alive()
 
-    def begin(self, config: RunConfig, *, force: bool) -> None:
+    def begin(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
         """Hand over a run."""
         self.config = config
         with suppress(OSError):  # A process that has ended says so on the line.
-            self.line.send((config, force))
+            self.line.send((config, force, limits))
 
     def answer(self) -> Ended | int:
         """Return how the run ended, or the status that the process ended with: -9 where signal 9 ended it."""
@@ -91,8 +92,8 @@ def _work(line: Connection) -> None:
         torch.set_num_threads(1)
         attempts = Attempts(freeze=True)
         while True:
-            config, force = line.recv()
-            line.send(attempts.make(config, force=force))
+            config, force, limits = line.recv()
+            line.send(attempts.make(config, force=force, limits=limits))
     os._exit(0)  # What is done is on the disk, and there is nothing to wait for.
 
 

@@ -1,0 +1,46 @@
+"""What a run leaves where it does not come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shoestring.errors import OutputError, PrunedError, ShoestringError
+from shoestring.training.checkpoints import last_checkpoint
+
+if TYPE_CHECKING:
+    from shoestring.runs.folder import RunFolder
+
+
+@contextmanager
+def failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -> Iterator[None]:
+    """Leave a record of status failed, cancelled or pruned, whatever happens inside, and let the error go on.
+
+    The error says where the last good weights are: in the last checkpoint, or, before there is one, in `start`.
+    Where the disk has no room even for the record, the error says that too.
+
+    Args:
+        write: writes a record, given its status and its error.
+        folder: the run's.
+        start: the model that it started from.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        write("cancelled", "interrupted; the same command goes on from the last checkpoint")
+        raise
+    except PrunedError as error:
+        write("pruned", str(error))
+        raise
+    except Exception as error:
+        checkpoint = last_checkpoint(folder.checkpoints)
+        kept = f"the last good weights are {f'in {checkpoint}' if checkpoint is not None else f'those of {start}'}"
+        what = str(error) if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}"
+        text = f"{what}; {kept}"
+        error.add_note(kept)
+        try:
+            write("failed", text)
+        except OutputError as refused:
+            error.add_note(f"no record of the failure: {refused}")
+        raise

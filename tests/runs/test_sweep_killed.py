@@ -1,0 +1,149 @@
+"""A sweep of 200 short runs of the demo, killed three times and once out of disk, ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shoestring
+from shoestring.demo.export import export
+from shoestring.demo.show import build_assets
+from shoestring.progress import Silent
+from shoestring.runs.collect import read_records
+from shoestring.runs.formats import as_text
+from shoestring.runs.study import load_study
+from shoestring.runs.sweep import Sweep
+from shoestring.runs.table import Layout, tabulate
+
+pytestmark = pytest.mark.slow
+RECIPE = """\
+task = "./tasks/demo-sentiment.toml"
+[data]
+source = "./data"
+k = 8
+max_test = 60
+[model]
+kind = "masked"
+name = "./masked"
+device = "cpu"
+[method]
+kind = "mezo"
+steps = 6
+eval_every = 3
+batch_size = 4
+[study]
+title = "Killed"
+seeds = [13, 21, 42]
+over.task = ["./tasks/demo-sentiment.toml", "./tasks/demo-question.toml", "./tasks/demo-entailment.toml"]
+over.method.lr = [1e-5, 1e-4, 1e-3, 1e-2]
+over.tuning.kind = ["full", "lora", "bitfit"]
+[[study.variants]]
+name = "MeZO"
+[[study.variants]]
+name = "Adam"
+set.method = { kind = "adam", steps = 4, eval_every = 2, batch_size = 4 }
+[[study.variants]]
+name = "zero-shot"
+set.method.kind = "zero-shot"
+over.tuning.kind = ["full"]
+"""
+RUNS = 3 * 3 * (2 * 4 * 3 + 1)
+KILLS = (0.2, 0.45, 0.7)
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "playground"
+    export(build_assets(Silent()), folder)
+    (folder / "killed.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own whose size can be changed; skipped where this process may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs to mount a tmpfs")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def begin(recipe: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Begin the sweep in a process group of its own."""
+    source = str(Path(shoestring.__file__).parent.parent)
+    program = f"import sys; sys.path.insert(0, {source!r}); from shoestring.cli.main import main; main()"
+    # A file that is imported, so that worker processes may begin: they import the main module again.
+    entry = log.with_name("entry.py")
+    entry.write_text(f"if __name__ == '__main__':\n    {program}\n")
+    with log.open("ab") as file:
+        command = [sys.executable, str(entry), "sweep", str(recipe), "--out", str(out), "--jobs", "2"]
+        environment = {**os.environ, "PYTHONPATH": source}
+        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
+
+
+def done(out: Path) -> int:
+    return len(list(out.glob("*/result.json")))
+
+
+def free(disk: Path) -> int:
+    return os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+
+
+def resize(disk: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def wait_for(process: subprocess.Popen[bytes], out: Path, count: int) -> None:
+    while process.poll() is None and done(out) < count:
+        time.sleep(0.05)
+    assert process.poll() is None
+
+
+def table(folder: Path) -> str:
+    return as_text(tabulate(read_records([folder]).records, Layout(costs=False)))
+
+
+def test_kills_and_a_full_disk_change_nothing(playground: Path, small_disk: Path, tmp_path: Path) -> None:
+    recipe, log = playground / "killed.toml", tmp_path / "log"
+    out = small_disk / "runs"
+    sweep = Sweep.of([load_study(recipe, out=str(out))])
+    assert len(sweep.configs) == RUNS >= 200
+    for share in KILLS:
+        process = begin(recipe, out, log)
+        wait_for(process, out, int(share * RUNS))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        left = sweep.tally()
+        assert left.count("done") >= int(share * RUNS)
+        assert left.count("failed") == 0
+    process = begin(recipe, out, log)
+    wait_for(process, out, int(0.85 * RUNS))
+    used = os.statvfs(small_disk).f_blocks * os.statvfs(small_disk).f_frsize - free(small_disk)
+    resize(small_disk, used + 64 * 1024)
+    assert process.wait(120) == 1
+    assert "No space left on device" in log.read_text()
+    assert "the same command goes on where this one stopped" in log.read_text()
+    assert sweep.tally().count("failed") == 0
+    resize(small_disk, 512 << 20)
+    assert begin(recipe, out, log).wait(600) == 0
+    assert sweep.tally().count("done") == RUNS
+
+    whole = tmp_path / "whole"
+    assert begin(recipe, whole, log).wait(1200) == 0
+    assert table(out) == table(whole)
+    for config in sweep.configs.values():
+        one, other = config.folder, whole / config.run_id
+        assert (one / "predictions.jsonl").read_bytes() == (other / "predictions.jsonl").read_bytes()
