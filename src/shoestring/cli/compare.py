@@ -68,12 +68,12 @@ def _tables(found: Comparison) -> list[TableData]:
             tables.append(TableData(heads, cells, caption))
     numbers = tuple(Column(head, "right", (head,)) for head in ("A", "B", "B - A", "p t", "p flips"))
     results = [tuple(Cell(text, (text,)) for text in _result(one)) for one in found.results]
-    tables.insert(
-        1 if found.differences else 0,
-        TableData((heads[0], *numbers), tuple(results), "results x 100: mean (sd, seeds)"),
-    )
+    groups = any(one.seeds for one in found.results)
+    told = ": mean (sd, seeds), p of the paired t test and of the exact one by flips of signs" if groups else ""
+    made = TableData((heads[0], *numbers), tuple(results), f"results x 100 (losses as they are){told}")
+    tables.insert(1 if found.differences else 0, made)
     costs = tuple(
-        tuple(Cell(text, (text,)) for text in (name, f"{one:,.1f}", f"{other:,.1f}"))
+        tuple(Cell(text, (text,)) for text in (name, *(f"{value:,.1f}".removesuffix(".0") for value in (one, other))))
         for name, one, other in found.costs
     )
     if costs:
