@@ -69,3 +69,28 @@ def test_examples_asked_in_several_ways_are_solved_as_they_are_scored(tmp_path: 
     ridge = Ridge(alpha=amount, fit_intercept=False, solver="svd").fit(rows.numpy(), targets.numpy())
     expected = start[:3] + torch.from_numpy(ridge.predict(rows[:3].numpy()))
     torch.testing.assert_close(scores[:, 1] - scores[:, 0], expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {"calibration": "contextual"},
+        {"templates": ["lm-bff", "*cls**sent_0*_So*mask*.*sep+*"]},
+        {"demonstrations": {"kind": "per-label", "samples": 2}},
+    ],
+    ids=["calibrated", "ensemble", "demonstrations"],
+)
+def test_a_run_with_prompts_of_several_inputs_predicts_by_its_zero_shot_scores_and_the_kernel(
+    prompt: dict[str, object], tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    solver = {"kind": "ridge", "regularization": 1e9, "absolute": True, "f0_scaling": 1.0}
+    shared = {"data": {"k": 4, "max_test": 6}, "tuning": {"kind": "bitfit"}, "prompt": prompt}
+    # So much regularization leaves the model's own scores, which are those of all inputs together.
+    record = run(
+        config(tiny_masked_folder, tiny_original, tmp_path, method={"kind": "kernel", "solver": solver}, **shared)
+    )
+    plain = {key: value for key, value in shared.items() if key != "tuning"}
+    kind = "in-context" if "demonstrations" in prompt else "zero-shot"
+    zero = run(config(tiny_masked_folder, tiny_original, tmp_path, method={"kind": kind}, **plain))
+    assert record.metrics["test"]["loss"] == pytest.approx(zero.metrics["test"]["loss"], rel=1e-4)
+    assert record.metrics["test"]["accuracy"] == zero.metrics["test"]["accuracy"]
