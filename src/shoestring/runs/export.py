@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shoestring.config import Settings, build
 from shoestring.errors import ModelError, RunFolderError, ShoestringError
-from shoestring.files import saving, writing
+from shoestring.files import saving, write_text, writing
 from shoestring.models.loading import LoadedModel, load_model
 from shoestring.models.quiet import quiet
 from shoestring.progress import Progress, Silent
 from shoestring.runs.collect import read_records
-from shoestring.runs.config import AnyMethod, AnyModel, AnyTuning
+from shoestring.runs.config import AnyMethod, AnyModel, AnyTuning, RunConfig
 from shoestring.runs.folder import MODEL
 from shoestring.runs.harness import harness_command
+from shoestring.runs.model_card import CARD, model_card
 from shoestring.runs.record import Record, read_record
 from shoestring.runs.replay import refuse_full, replay_run
 from shoestring.tasks.harness_names import harness_name
@@ -255,6 +256,7 @@ class _Job:
                 shutil.copytree(folder, half)
             else:
                 folder.replace(half)
+            self._describe(half, "adapter" if (half / _ADAPTER).is_file() else "model")
 
     def _base(self) -> LoadedModel:
         task = self.record.config["task"]
@@ -278,7 +280,15 @@ class _Job:
             else:
                 self._save_prefix(tuned, half)
             base.tokenizer.save_pretrained(half)
-        return "adapter" if beside else "model"
+            form: Literal["model", "adapter"] = "adapter" if beside else "model"
+            self._describe(half, form)
+        return form
+
+    def _describe(self, folder: Path, form: Literal["model", "adapter"]) -> None:
+        """Write the model card; what peft wrote in its place says nothing."""
+        config = build(RunConfig, self.record.config, f"{self.run}/result.json")
+        moved = config.model_copy(update={"model": self.origin.model})
+        write_text(folder / CARD, model_card(self.record, moved, form))
 
     def _merged(self, tuned: PreTrainedModel, *, adapter: bool) -> PreTrainedModel:
         try:
