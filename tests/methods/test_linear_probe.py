@@ -267,5 +267,7 @@ def test_a_run_of_a_probe_has_its_facts_in_the_record(
     assert 0 <= record.facts["cross_validated_accuracy"] <= 1
     assert record.facts["folds"] == 4
     assert record.passes is not None
+    assert record.weights is not None
+    assert record.weights.trained == 0
     assert (record.passes.forward_examples, record.passes.backward) == (8, 0)
     assert set(record.metrics) == {"dev", "test"}
