@@ -171,12 +171,18 @@ def test_figures_change_with_their_buttons_and_rows_can_be_left_out(browser: Any
         page.locator("#curves").get_by_role("button", name="forward passes").click()
         assert "examples" in page.locator("#curves svg.chart").first.text_content()
         costs.locator("summary").click()
+        costs.locator(".values tbody tr").first.wait_for()  # It is made when the browser says that it was opened.
         assert costs.locator(".values tbody tr").count() == 8
 
 
 def test_a_point_says_what_it_is(browser: Any, report: Path) -> None:
     with Page(browser, report) as page:
-        page.locator("#costs figure path[transform]").first.hover()
+        point = page.locator("#costs figure path[transform]").first
+        point.scroll_into_view_if_needed()
+        # What a point says goes away when the page scrolls, which the browser tells with the next frame.
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        point.hover()
+        page.locator("#tip").wait_for()
         tip = page.locator("#tip").inner_text()
         assert tip.startswith("zero-shot\n")
         cell = page.locator("#table tbody tr").first.locator("td").nth(1).inner_text()
