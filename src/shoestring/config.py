@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from shoestring.errors import ConfigError, Problem, suggest
@@ -51,9 +52,14 @@ def essentials(settings: Settings) -> Table:
     chosen: Table = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if name == "kind" or field.is_required() or value != field.get_default(call_default_factory=True):
+        if name == "kind" or field.is_required() or value != _default(field):
             chosen[name] = _plain(value)
     return chosen
+
+
+def _default(field: FieldInfo) -> Any:
+    """Return a field's default itself: pydantic's own way copies it, which would be most of a run id's time."""
+    return field.default if field.default_factory is None else field.get_default(call_default_factory=True)
 
 
 def _plain(value: Any) -> Any:

@@ -72,8 +72,8 @@ def test_a_sweep_from_a_dry_run_to_its_table(shell: Shell, recipe: Path) -> None
     assert status.startswith(f"A small study ({recipe})\n")
     assert status.splitlines()[1:] == out.splitlines()[-4:]
     status, _ = shell("sweep", "status", recipe)
-    assert "4 runs: 2 done, 2 to do; about " in status
-    assert " of work, one run at a time" in status
+    assert "4 runs: 2 done, 2 to do; perhaps " in status
+    assert " of work, one run at a time (no run of MeZO has ended yet)" in status
 
 
 def test_failures_are_told_at_the_end_and_made_again_when_asked(shell: Shell, recipe: Path) -> None:
@@ -178,9 +178,13 @@ def test_progress_counts_what_goes_on(
     shown.ended(Ended(first.run_id, "ok", seconds=30.0))
     shown.ended(Ended(second.run_id, "failed", error=WorkerError("it broke")))
     assert summary(tally, remaining(tally, 1)) == (
-        "4 runs: 1 done, 1 running, 1 failed, 1 to do; about 45 s left with 1 at a time"
+        "4 runs: 1 done, 1 running, 1 failed, 1 to do; perhaps 45 s left with 1 at a time "
+        "(no run of MeZO has ended yet)"
     )
     assert tally.failures[0][1] == "it broke"
+    tally.seen[3] = type(tally.seen[3])("done", seconds=10.0)
+    assert remaining(tally, 2) == "; about 2 s left with 2 at a time"
+    tally.seen[3] = type(tally.seen[3])("to do")
     shown.tick()
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sweep_screen, "_LINE_EVERY", 0.0)

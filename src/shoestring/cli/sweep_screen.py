@@ -55,9 +55,12 @@ def remaining(tally: Tally, at_once: int) -> str:
     work = tally.work_left()
     if work is None:
         return "; how long they take is not known before one has ended"
+    unknown = tally.unknown
+    how = "perhaps" if unknown else "about"
+    why = f" (no run of {', '.join(unknown)} has ended yet)" if unknown else ""
     if not at_once:
-        return f"; about {spell(work)} of work, one run at a time"
-    return f"; about {spell(work / at_once)} left with {at_once} at a time"
+        return f"; {how} {spell(work)} of work, one run at a time{why}"
+    return f"; {how} {spell(work / at_once)} left with {at_once} at a time{why}"
 
 
 def drawn(tally: Tally) -> Table:

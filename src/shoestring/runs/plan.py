@@ -208,6 +208,13 @@ class Tally:
         """The runs that failed, with what they said."""
         return [(run, seen.error) for run, seen in zip(self.runs, self.seen, strict=True) if seen.state == "failed"]
 
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the rows with runs to come of which none has ended."""
+        ended = {run.row for run, seen in zip(self.runs, self.seen, strict=True) if seen.seconds is not None}
+        coming = [run.row for run, seen in zip(self.runs, self.seen, strict=True) if seen.state in ("to do", "running")]
+        return [row for row in dict.fromkeys(coming) if row not in ended]
+
     def work_left(self) -> float | None:
         """Return the seconds that all runs to come would take one after another; None while none has ended.
 
