@@ -25,7 +25,7 @@ _MARKS = (
     f"{WITHIN} ours is within one standard deviation of theirs, {ABOVE} above it, {BELOW} below it by more; "
     "no mark where no deviation was published"
 )
-_NEAR = 3
+_NEAR = 6
 
 Flat = dict[Key, Any]
 
