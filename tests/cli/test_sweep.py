@@ -76,6 +76,15 @@ def test_a_sweep_from_a_dry_run_to_its_table(shell: Shell, recipe: Path) -> None
     assert " of work, one run at a time (no run of MeZO has ended yet)" in status
 
 
+def test_where_published_numbers_are_is_said_at_the_end(shell: Shell, recipe: Path) -> None:
+    entry = '[[study.published]]\nsource = "X"\nvariant = "MeZO"\nmetric = "accuracy"\nvalues = { "SST-2" = 90.0 }\n'
+    recipe.write_text(recipe.read_text() + entry)
+    _, err = shell("sweep", recipe, "--seeds", "13", *HERE)
+    assert f"shoestring table runs --against {recipe} puts the published numbers beside" in err
+    out, _ = shell("table", "runs", "--against", recipe)
+    assert "90.0" in out
+
+
 def test_failures_are_told_at_the_end_and_made_again_when_asked(shell: Shell, recipe: Path) -> None:
     away = Path("away")
     arguments = ("sweep", recipe, f"data.source={away}", "--seeds", "13", *HERE)

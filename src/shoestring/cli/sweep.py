@@ -238,3 +238,6 @@ def _print_tables(made: Sweep) -> None:
             print_table(tabulate(made.records(trials), Layout(seeds=study.seeds)))
         except RunFolderError as error:
             screen.out().print(str(error))
+        if study.settings.published:
+            folder = trials[0].config.output.folder
+            screen.err().print(f"shoestring table {folder} --against {study.source} puts the published numbers beside")

@@ -239,6 +239,6 @@ class Tally:
 
 
 def error_line(error: str) -> str:
-    """Return the first line of what a run said."""
-    lines = error.strip().splitlines()
+    """Return the first line of what a run said, without where its last good weights are."""
+    lines = error.partition("; the last good weights are ")[0].strip().splitlines()
     return lines[0] if lines else "it says nothing"
