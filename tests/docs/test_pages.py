@@ -19,7 +19,7 @@ from shoestring.tasks.load import load_task
 from shoestring.tasks.spec import Task
 
 LONGEST, WIDEST = 200, 120
-LOOKED_UP = {"config.md", "task-file.md"}  # Generated, and searched rather than read.
+LOOKED_UP = {"commands.md", "config.md", "task-file.md"}  # Generated, and searched rather than read.
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
 # What can be run here: not the demo, nor what needs the originals of LM-BFF, a large model, or a reader's own recipe or
 # run.
