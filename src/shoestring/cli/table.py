@@ -82,7 +82,6 @@ def table(  # noqa: PLR0913 - typer reads the options from here
     from dataclasses import replace
 
     from shoestring.errors import RunFolderError
-    from shoestring.runs.against import compare
     from shoestring.runs.collect import read_records
     from shoestring.runs.table import Layout, tabulate
 
@@ -90,6 +89,8 @@ def table(  # noqa: PLR0913 - typer reads the options from here
     layout = Layout(options.names(by or ""), columns or "task", metric, wanted, every, costs, median, versus)
     try:
         if against is not None:
+            from shoestring.runs.against import compare
+
             made = compare(_study(against, set_ or [], wanted), found.records, with_costs=costs)
         else:
             made = tabulate(found.records, layout)

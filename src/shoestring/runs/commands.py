@@ -6,15 +6,15 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from shoestring.config import apply_overrides, essentials
 from shoestring.errors import ShoestringError
-from shoestring.runs.config import OutputSettings, RunConfig
-from shoestring.tasks.load import load_task
-from shoestring.tasks.spec import Task
+
+if TYPE_CHECKING:
+    from shoestring.tasks.spec import Task
 
 SHOWN = 8
 """Most commands below one table."""
@@ -31,6 +31,8 @@ def run_command(config: Mapping[str, Any], seeds: Iterable[int]) -> str | None:
     Only settings that are not at their defaults are named. A task that is not in the catalogue has no short name, and a
     config of another version may be none.
     """
+    from shoestring.runs.config import OutputSettings, RunConfig
+
     try:
         full = RunConfig.model_validate(dict(config))
     except (ValidationError, ShoestringError):
@@ -120,6 +122,8 @@ def _bare(key: str) -> bool:
 
 
 def _in_catalogue(task: Task) -> bool:
+    from shoestring.tasks.load import load_task
+
     try:
         return load_task(task.name) == task
     except ShoestringError:

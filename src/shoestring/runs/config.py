@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +26,7 @@ from shoestring.methods.base import METHODS
 from shoestring.models.settings import MODEL_KINDS, GenerationSettings
 from shoestring.prompts.problems import prompt_problems
 from shoestring.prompts.settings import PromptSettings
+from shoestring.runs.identity import identity_of
 from shoestring.tasks.load import load_task
 from shoestring.tasks.spec import Task
 from shoestring.training.trackers import Tracker
@@ -65,28 +66,6 @@ STUDY = "study"
 DEFAULTS = 1
 """Raised whenever the default of a setting changes, since run ids leave defaults out."""
 
-# What changes no number: where results go, what people may reword, how often a line is logged.
-_NO_NUMBER: dict[str, Any] = {
-    "output": True,
-    "task": {"title": True, "golden": True, "labels": {"__all__": {"title": True}}},
-    "method": {"log_every": True},
-}
-
-
-def identity_of(config: Mapping[str, Any]) -> Table:
-    """Return what decides the numbers in a config of plain JSON values, such as a record has."""
-    return _without(config, _NO_NUMBER)
-
-
-def _without(value: Any, leave: dict[str, Any]) -> Any:
-    if (inner := leave.get("__all__")) is not None:
-        return [_without(item, inner) for item in value]
-    return {
-        key: _without(item, leave[key]) if isinstance(leave.get(key), dict) else item
-        for key, item in value.items()
-        if leave.get(key) is not True
-    }
-
 
 class RunConfig(Settings):
     """Task, data, model, prompt, tuning, method and seed of one run."""
@@ -109,7 +88,7 @@ class RunConfig(Settings):
 
         So a version that adds a setting finds what an older one ran; one that changes a default raises `DEFAULTS`.
         """
-        return digest([DEFAULTS, _without(essentials(self), _NO_NUMBER)])
+        return digest([DEFAULTS, identity_of(essentials(self))])
 
     @cached_property
     def asked(self) -> Task:

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from shoestring.errors import UnknownNameError
-from shoestring.runs.config import identity_of
+from shoestring.runs.identity import identity_of
 from shoestring.runs.record import Record
 
 Key = str

@@ -7,10 +7,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from shoestring.seeds import numpy_stream
-
 EXACT = 16
 """Pairs up to which every flip of signs is looked at: 65,536 of them."""
 DRAWS = 100_000
@@ -76,6 +72,10 @@ def sign_flips(differences: Sequence[float]) -> float:
 
     Random flips come of a stream of their own, the same every time; p is then (1 + hits) / (1 + draws).
     """
+    import numpy as np
+
+    from shoestring.seeds import numpy_stream
+
     values = np.asarray(differences, dtype=np.float64)
     # Sums in another order differ by rounding: what is as large as the one found counts.
     least = abs(values.sum()) - _ROUNDING * np.abs(values).sum()
