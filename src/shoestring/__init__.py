@@ -14,19 +14,32 @@ from shoestring._version import __version__
 
 if TYPE_CHECKING:
     from shoestring.runs.config import RunConfig, load_config
+    from shoestring.runs.export import export_run
     from shoestring.runs.loaded import load_run
     from shoestring.runs.record import Record
     from shoestring.runs.run import run
     from shoestring.tasks.load import load_task, task_names
     from shoestring.zeroth.optimizers.mezo import MeZO
 
-__all__ = ["MeZO", "Record", "RunConfig", "__version__", "load_config", "load_run", "load_task", "run", "task_names"]
+__all__ = [
+    "MeZO",
+    "Record",
+    "RunConfig",
+    "__version__",
+    "export_run",
+    "load_config",
+    "load_run",
+    "load_task",
+    "run",
+    "task_names",
+]
 
 # Where each public name lives: imported when first used, so that `import shoestring` costs nothing.
 _HOMES = {
     "MeZO": "shoestring.zeroth.optimizers.mezo",
     "Record": "shoestring.runs.record",
     "RunConfig": "shoestring.runs.config",
+    "export_run": "shoestring.runs.export",
     "load_config": "shoestring.runs.config",
     "load_run": "shoestring.runs.loaded",
     "load_task": "shoestring.tasks.load",
