@@ -116,6 +116,44 @@ def table(folder: Path) -> str:
     return as_text(tabulate(read_records([folder]).records, Layout(costs=False)))
 
 
+def test_ctrl_c_leaves_records_and_workers_end_with_the_process_that_began_them(
+    playground: Path, tmp_path: Path
+) -> None:
+    recipe, out, log = playground / "long.toml", tmp_path / "runs", tmp_path / "log"
+    text = (playground / "killed.toml").read_text().replace("steps = 6", "steps = 5000").replace('"Killed"', '"Long"')
+    head, _, _ = text.partition("over.task")
+    recipe.write_text(head.replace("[13, 21, 42]", "[13, 21]"))
+    sweep = Sweep.of([load_study(recipe, out=str(out))])
+
+    def working(process: subprocess.Popen[bytes]) -> None:
+        """Wait until both runs write checkpoints of this attempt."""
+        begun = time.time()
+        while process.poll() is None:
+            fresh = {path.parent for path in out.glob("*/checkpoints/*") if path.stat().st_mtime > begun + 1}
+            if len(fresh) == 2:
+                return
+            time.sleep(0.1)
+        pytest.fail(log.read_text())
+
+    process = begin(recipe, out, log)
+    working(process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "interrupted; the same command goes on from the last checkpoint" in log.read_text()
+    records = read_records([out]).records
+    assert [record.status for record in records] == ["cancelled", "cancelled"]
+    process = begin(recipe, out, log)
+    working(process)
+    assert sweep.tally().count("running") == 2
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while sweep.tally().count("running") and time.monotonic() < end:
+        time.sleep(0.1)
+    tally = sweep.tally()
+    assert [tally.count(state) for state in ("running", "failed", "to do")] == [0, 0, 2]
+
+
 def test_kills_and_a_full_disk_change_nothing(playground: Path, small_disk: Path, tmp_path: Path) -> None:
     recipe, log = playground / "killed.toml", tmp_path / "log"
     out = small_disk / "runs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from shoestring.runs.study import Study
     from shoestring.runs.sweep import Sweep
 
+# Seconds between two times that the plan is written while a search adds to it.
+_PLAN_EVERY = 5.0
 SEARCHES = ("grid", "random", "tpe")
 Recipes = Annotated[
     list[str],
@@ -202,14 +205,19 @@ def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on
     shown = sweep_screen.Progress(tally)
     todo = made.todo(tally, retry=retry)
     if todo or sum(made.to_come):
+        written = time.monotonic()
 
         def new(run: Planned) -> None:
+            nonlocal written
             shown.add(run, sum(made.to_come))
-            made.write_plans()
+            if time.monotonic() - written > _PLAN_EVERY:
+                made.write_plans()
+                written = time.monotonic()
 
         screen.err().print(sweep_screen.summary(tally))
         with sweep_screen.live(shown):
             Engine(launcher, shown, stop_on_failure=stop_on_failure).make(made.queue(todo, new, retry=retry))
+        made.write_plans()
     return made.tally()
 
 
