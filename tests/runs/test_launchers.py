@@ -84,6 +84,25 @@ def test_a_run_needs_its_weights_a_few_times_over_until_it_has_been_measured(tmp
     assert not memory.holds(model, [(other, 2 * GIB)])
 
 
+def test_the_weights_of_a_hub_id_are_those_of_its_copy_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("config.json", 50), ("model.safetensors", 1000), ("pytorch_model.bin", 900)):
+        (tmp_path / name).write_bytes(b"0" * size)
+    seen: list[tuple[str, str]] = []
+
+    def cached(name: str, file: str, revision: str) -> str | None:
+        seen.append((name, revision))
+        return str(tmp_path / file) if name == "org/model" else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    bare = room.Room().need(MaskedModel(name="org/other"))
+    assert room.Room().need(MaskedModel(name="org/model", revision="abc")) == bare + 5 * 1000
+    assert seen == [("org/other", "main"), ("org/model", "abc")]
+    monkeypatch.undo()
+    assert room.Room().need(MaskedModel(name="no/such/folder")) == bare
+
+
 def test_memory_that_running_runs_will_still_take_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
     model = MaskedModel(name="m")
     memory = room.Room()

@@ -87,8 +87,27 @@ def _of_group(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _weights(model: ModelSettings) -> int:
-    """Return the bytes of a model's files, where it is a folder here."""
+    """Return the bytes of a model's files, where it is a folder here or in the hub's cache; 0 where it is neither."""
     folder = Path(model.name)
     if not folder.is_dir():
-        return 0
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+        copy = _copy(model)
+        if copy is None:
+            return 0
+        folder = copy
+    sizes = {".safetensors": 0, ".bin": 0}  # Of a model that has both, one is read.
+    for path in folder.iterdir():
+        if path.suffix in sizes:
+            sizes[path.suffix] += path.stat().st_size
+    return max(sizes.values())
+
+
+def _copy(model: ModelSettings) -> Path | None:
+    """Return the folder of a hub id in the hub's cache, without asking the hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model.name, "config.json", revision=model.revision or "main")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
