@@ -118,7 +118,8 @@ class Engine:
         except ShoestringError as error:
             self._fail(queue, Ended(config.run_id, "failed", error=error))
             return
-        if is_held(config.folder):
+        # Runs are told apart by their ids, which those of other folders may share.
+        if config.run_id in self._running or is_held(config.folder):
             self._later.append((time.monotonic() + _LATER, config))
             return
         self._running[config.run_id] = config
