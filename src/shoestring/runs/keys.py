@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any, get_origin
 
 from shoestring.config import Settings, Table, settings_in, tags_of
@@ -49,8 +50,8 @@ def nested(flat: Mapping[str, Any]) -> Table:
         ValueError: if one key goes through the plain value of another.
     """
     table: Table = {}
-    for key, value in flat.items():
-        here = table
+    for key, given in flat.items():
+        here, value = table, deepcopy(given)  # Further keys go into a table that was given as a value.
         *sections, last = key.split(".")
         for part in sections:
             here = here.setdefault(part, {})
