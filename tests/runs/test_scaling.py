@@ -88,3 +88,18 @@ def test_without_full_fine_tuning_or_chance_there_is_no_such_threshold() -> None
 def test_runs_that_train_no_part_of_a_model_are_refused() -> None:
     with pytest.raises(RunFolderError, match=r"none of the runs trained a part of a model's weights"):
         scaling_table([record(0.7, method__kind="zero-shot")])
+
+
+def test_full_fine_tuning_is_that_of_the_same_setting() -> None:
+    few = study(data__k=16)
+    many = [
+        run(value, size, tuning, seed=seed, model__name="roberta-base", data__k=512)
+        for value, size, tuning in ((0.2, 1000, {"kind": "full"}), (0.95, 8, {"kind": "lora", "r": 8}))
+        for seed in SEEDS
+    ]
+    reached = {one.row.texts[-1]: one for one in thresholds(arrange([*many, *few], layout_of()))}
+    assert reached["k=16"].full[0] == (pytest.approx(0.9), pytest.approx(statistics.pstdev(FULL)))
+    assert reached["k=512"].full[0] == (pytest.approx(0.2), 0.0)
+    table = scaling_table([*few, *many])
+    assert [column.head for column in table.columns[:5]] == ["task", "model", "method", "tuning", "setting"]
+    assert [row[4].text for row in table.rows] == ["k=16", "k=512"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shoestring.errors import UnknownNameError
 from shoestring.report.rows import labels
 from shoestring.report.series import Line, scale_of
+from shoestring.runs.scaling import chance_of
 from shoestring.runs.table import Arrangement, Place, mean_and_spread
 
 if TYPE_CHECKING:
@@ -68,6 +69,5 @@ def _row(name: str, picked: Mapping[int, Record], place: Place) -> Line | None:
 def _chance(found: Arrangement, place: Place, metric: str) -> Line | None:
     """Return the accuracy of a guess, where it is known: one out of so many labels."""
     runs = [run for (_, other), picked in found.chosen.items() if other == place for run in picked.values()]
-    task = runs[0].config["task"]
-    choice = task.get("kind", "classification") == "classification" and bool(task["labels"])
-    return Line(CHANCE, 1 / len(task["labels"])) if metric == "accuracy" and choice else None
+    guess = chance_of(runs[0], metric)
+    return None if guess is None else Line(CHANCE, guess)

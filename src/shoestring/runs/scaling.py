@@ -68,7 +68,7 @@ def thresholds(found: Arrangement) -> list[Reached]:
     over seeds, each with the trial of that many weights that is best on dev:
 
         chance:  m - s > 1 / C                  accuracy over C labels
-        full:    m >= m_full - s_full           of the same task, model and method
+        full:    m >= m_full - s_full           of the same task, model, method and further setting
 
     or the mirror image of the latter, where a metric is better lower.
 
@@ -123,7 +123,7 @@ def scaling_table(records: Iterable[Record]) -> TableData:
     reached = thresholds(found)
     if not reached:
         raise RunFolderError("none of the runs trained a part of a model's weights: there is nothing to compare")
-    heads = ("task", "model", "method", "tuning")
+    heads = ("task", "model", "method", "tuning", *found.labels.heads[len(BY) :])
     columns = [Column(head, "left", (head,)) for head in heads]
     columns += [
         Column("weights tried", "right", ("fewest weights", "most weights")),
@@ -147,8 +147,8 @@ def scaling_table(records: Iterable[Record]) -> TableData:
 
 
 def _row(one: Reached) -> tuple[Cell, ...]:
-    task, method, tuning = one.row.texts[:3]
-    metric, texts = one.column.metric, (task, one.column.mark.name.removeprefix("name="), method, tuning)
+    task, *rest = one.row.texts
+    metric, texts = one.column.metric, (task, one.column.mark.name.removeprefix("name="), *rest)
     sign = 1 if METRICS.get(metric).higher_is_better else -1
     top = max(one.sizes, key=lambda size: sign * size.mean)
     first, last = one.sizes[0].weights, one.sizes[-1].weights
@@ -170,10 +170,15 @@ def _full(found: Arrangement, mark: Mark, place: Place) -> tuple[float, float] |
     for other in found.marks:
         picked = found.chosen.get((other, place), {})
         records = list(picked.values())
-        if records and other.texts[:2] == mark.texts[:2] and _tuning(records) == "full":
+        if records and _but_tuning(other) == _but_tuning(mark) and _tuning(records) == "full":
             mean, spread, _ = mean_and_spread([run.metrics[place.test][place.metric] for run in records])
             return mean, spread or 0.0
     return None
+
+
+def _but_tuning(mark: Mark) -> tuple[str, ...]:
+    """Return what a row is but for its tuning: task, method, and any other setting that tells rows apart."""
+    return mark.texts[:2] + mark.texts[3:]
 
 
 def _tuning(records: Sequence[Record]) -> str:
