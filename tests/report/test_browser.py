@@ -280,3 +280,14 @@ def test_in_print_nothing_is_cut_off_and_controls_are_gone(browser: Any, report:
         assert not page.locator(".controls").first.is_visible()
         assert page.locator("#table").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_buttons_of_costs_are_those_of_what_is_known(browser: Any, tmp_path: Path) -> None:
+    for seed, value in ((13, 0.8), (21, 0.9)):
+        made.put(tmp_path / "runs", record(value, seed=seed).model_copy(update={"passes": None}))
+    report = write_report([tmp_path / "runs"], tmp_path / "page")
+    with Page(browser, report) as page:
+        assert texts(page, "#costs .controls button") == ["seconds", "memory", "trained weights"]
+        page.locator("#costs").get_by_role("button", name="memory").click()
+        (label,) = page.locator("#costs svg.chart").all()
+        assert label.get_attribute("aria-label").endswith("against peak MiB above the weights")

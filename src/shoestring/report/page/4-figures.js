@@ -63,6 +63,7 @@ const OVER = {
 };
 
 const COST_NAMES = { "forward-passes": "forward passes", seconds: "seconds", memory: "memory", weights: "trained weights" };
-figureSection("costs", DATA.costs.filter((figure) => figure.panels.some((panel) => panel.series.length)), DATA.costs.map((figure) => COST_NAMES[figure.name]));
+const known = DATA.costs.filter((figure) => figure.panels.some((panel) => panel.series.length));
+figureSection("costs", known, known.map((figure) => COST_NAMES[figure.name]));
 figureSection("scaling", DATA.scaling ? [DATA.scaling] : [], []);
 figureSection("curves", DATA.curves, DATA.curves.map((figure) => figure.name), OVER);
