@@ -212,6 +212,11 @@ def test_kernels_stand_beside_the_optimizer_that_they_describe() -> None:
     assert [pair.kernel[13].metrics["test"]["accuracy"] for pair in found] == [0.5] * 3
 
 
+def test_a_key_that_older_records_lack_is_one_that_is_unset() -> None:
+    (pair,) = pairs([made_up(0.8, method="sgd", model__quantization=None), kernel(0.5)])
+    assert pair.kernel[13].metrics["test"]["accuracy"] == 0.5
+
+
 def test_only_runs_of_one_setting_are_compared_and_dev_chooses() -> None:
     runs = [made_up(0.8, method="sgd", method__lr=rate, dev=dev) for rate, dev in ((0.1, 0.6), (0.2, 0.7), (0.3, 0.5))]
     far = [made_up(0.9, method="sgd", data__k=64), made_up(0.1, method="sgd", tuning__kind="lora")]

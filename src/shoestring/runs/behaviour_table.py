@@ -215,11 +215,10 @@ _COLUMNS = (
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    """Return what a fine-tuning and its kernel have in common."""
-    return {
-        key: value for key, value in flatten(record).items() if is_identity(key) and key not in _NO_LABELS
-        if not (key == "method.begin" and value is None)
-    }  # fmt: skip
+    """Return what a fine-tuning and its kernel have in common; unset keys are left out, which older records lack."""
+    flat = flatten(record)
+    wanted = [key for key in flat if is_identity(key) and key not in _NO_LABELS]
+    return {key: flat[key] for key in wanted if flat[key] is not None}
 
 
 def _chosen(group: Sequence[Record], wanted: Callable[[Mapping[str, Any]], bool]) -> dict[int, Record]:
