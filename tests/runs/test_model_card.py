@@ -14,6 +14,7 @@ from shoestring.runs.export import export_run
 from shoestring.runs.model_card import model_card
 from shoestring.runs.record import read_record
 from shoestring.runs.run import run
+from shoestring.tasks.wording import Template
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 STEPS = {"steps": 2, "batch_size": 4, "eval_every": 2, "lr": 1e-3}
@@ -90,3 +91,28 @@ def test_a_hub_model_and_data_set_are_named(tiny_masked_folder: Path, tiny_origi
     assert card.data.to_dict()["datasets"] == ["nyu-mll/glue"]
     assert "*cls**sent_0*_Well*mask*.*sep+*" in text
     assert "Settings of the prompt" in text
+
+
+def test_label_words_and_form_are_those_that_the_run_asked_with(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    config, _, _ = exported(tiny_masked_folder, tiny_original, tmp_path, method={"kind": "mezo", **STEPS})
+    record = read_record(config.folder)
+    assert record is not None
+    first, second = config.task.label_names
+    other = Template(masked="*cls**sent_0*_So*mask*.*sep+*", label_words={first: "dire", second: "fine"})
+    task = config.task.model_copy(update={"templates": {**config.task.templates, "other": other}})
+
+    def card(**prompt: Any) -> str:
+        asked = config.prompt.model_copy(update=prompt)
+        return model_card(record, config.model_copy(update={"task": task, "prompt": asked}), "model")
+
+    named = card(template="other")
+    assert "*_So*mask*" in named
+    assert f"`{second}` (" in named
+    assert ": `fine`" in named
+    assert f"`{config.task.labels[1].word}`" not in named
+    assert ": `superb`" in card(label_words={second: "superb"})
+    both = card(templates=("other", next(iter(task.templates))))
+    assert "`fine`" not in both
+    assert "Labels: " in both

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shoestring.config import essentials
+from shoestring.prompts.choose import Chosen, choose
+from shoestring.prompts.label_words import label_words
 from shoestring.runs.table import shown, title, trained_weights
 from shoestring.tasks.spec import DEV, TEST
 
 if TYPE_CHECKING:
     from shoestring.runs.config import RunConfig
     from shoestring.runs.record import Record
-    from shoestring.tasks.spec import Template
 
 CARD = "README.md"
 _PIPELINES = {
@@ -133,29 +134,32 @@ def _asked(config: RunConfig) -> Iterator[str]:
 
 
 def _form(config: RunConfig) -> str | None:
-    """Return the template as it is written, where a run asked in one way by name."""
-    template: Template | None = None
-    if not config.prompt.templates and config.prompt.template in (None, *config.task.templates):
-        template = config.task.template(config.prompt.template)
-    if template is None:
-        return config.prompt.template
-    if config.model.kind == "masked":
-        return template.masked
-    return template.text.prompt if template.text is not None else template.causal
+    """Return the template as it is written, where a run asked in one way."""
+    (first, *others) = _templates(config)
+    if others:
+        return None
+    return first.text.prompt if first.form == "text" else getattr(first.template, first.form)
+
+
+def _templates(config: RunConfig) -> list[Chosen]:
+    """Return the template that a run asked with, or all of an ensemble."""
+    names = config.prompt.templates or (config.prompt.template,)
+    ways = [config.prompt.model_copy(update={"template": name, "templates": ()}) for name in names]
+    return [choose(config.task, config.model.kind, way) for way in ways]
 
 
 def _label_line(config: RunConfig) -> str:
-    template = config.task.template() if config.task.templates else None
-    words = [
-        template.label_words.get(label.name, label.word) if template else label.word for label in config.task.labels
-    ]
+    found: list[tuple[str, ...]] = []
+    if config.model.prompted:
+        of = [label_words(config.task, one.template, config.prompt.label_words) for one in _templates(config)]
+        found = list(dict.fromkeys(words.words for words in of))
+    told = len(found) == 1  # Templates of an ensemble may have words of their own.
+    words = found[0] if told else ("",) * len(config.task.labels)
     pairs = [
-        f"`{label.name}`"
-        + (f" ({label.title})" if label.title else "")
-        + (f": `{word}`" if config.model.prompted else "")
+        f"`{label.name}`" + (f" ({label.title})" if label.title else "") + (f": `{word}`" if told else "")
         for label, word in zip(config.task.labels, words, strict=True)
     ]
-    return "\nLabels" + (" and their words" if config.model.prompted else "") + ": " + ", ".join(pairs) + "."
+    return "\nLabels" + (" and their words" if told else "") + ": " + ", ".join(pairs) + "."
 
 
 def _method(record: Record, config: RunConfig) -> Iterator[str]:
