@@ -15,5 +15,5 @@ def test_a_table_given_as_a_value_stays_as_it_was() -> None:
 
 
 def test_a_key_through_a_plain_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="method.lr: method has a value already, 'mezo'"):
+    with pytest.raises(ValueError, match=r"method\.lr: method has a value already, 'mezo'"):
         nested({"method": "mezo", "method.lr": 1e-6})

@@ -453,7 +453,8 @@ def test_a_head_on_a_causal_model_is_padded_with_the_token_it_looks_for(tiny_ori
 
 def test_a_run_is_made_by_one_process(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(RunFolderError, match=r"started by 4 processes at once; start it with one.*shoestring\.kernels\.compute_kernels"):
+    said = r"started by 4 processes at once; start it with one.*shoestring\.kernels\.compute_kernels"
+    with pytest.raises(RunFolderError, match=said):
         run(config)
 
 

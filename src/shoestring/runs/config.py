@@ -168,8 +168,8 @@ class RunConfig(Settings):
             return [f"tuning.kind={self.tuning.kind!r} has no effect: method.kind={kind!r} trains nothing"]
         if self.model.quantization is not None and isinstance(self.tuning, Full) and self.reads_tuning:
             return [
-                f"tuning.kind='full' trains every weight, and model.quantization={self.model.quantization!r} keeps most "
-                'in integers; use tuning.kind="lora", or another that adds weights'
+                f"tuning.kind='full' trains every weight, and model.quantization={self.model.quantization!r} keeps "
+                'most in integers; use tuning.kind="lora", or another that adds weights'
             ]
         dropout = getattr(self.tuning, "dropout", 0.0)
         if dropout and not (self.method.trains and self.method.needs_backward):
