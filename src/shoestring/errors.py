@@ -154,6 +154,15 @@ class MissingPackageError(ShoestringError):
     """A library that only some commands need is not installed."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says, or the error's name where it says nothing.
+
+    >>> first_line(ValueError("no")), first_line(EOFError())
+    ('no', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def suggest(given: str, allowed: Iterable[str], *, shown: int = 12) -> str:
     """Return the tail of a message: the nearest allowed name and the allowed names.
 

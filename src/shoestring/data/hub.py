@@ -11,7 +11,7 @@ from shoestring.data.computed import computed
 from shoestring.data.place import Place
 from shoestring.data.records import follow
 from shoestring.data.table import Table, draw_key
-from shoestring.errors import DataError, suggest
+from shoestring.errors import DataError, first_line, suggest
 from shoestring.tasks.jinja import is_template
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ def _load(hub: HubSource, split: str, mirror: Path | None, revision: str | None)
                 revision=(revision or hub.revision) if mirror is None else None,
             )
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = "; without a network, give data.source: a local mirror, or LM-BFF's files" if mirror is None else ""
-        raise DataError(name, f"cannot be loaded: {reason}{remedy}") from None
+        raise DataError(name, f"cannot be loaded: {first_line(error)}{remedy}") from None
     return cast("Dataset", loaded)
 
 

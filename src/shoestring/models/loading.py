@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoestring.errors import ModelError, suggest
+from shoestring.errors import ModelError, first_line, suggest
 from shoestring.models.placing import pick_device, placing
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import MODEL_KINDS, HeadModel, ModelSettings
@@ -79,7 +79,7 @@ def load_tokenizer(settings: ModelSettings, *, alone: bool = False) -> PreTraine
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
         raise ModelError(
-            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {_first_line(error)}{_no_folder(settings)}"
+            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {first_line(error)}{_no_folder(settings)}"
         ) from error
 
 
@@ -95,7 +95,7 @@ def load_longest_input(settings: ModelSettings) -> int | None:
     try:
         return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {first_line(error)}") from error
 
 
 def reads(settings: ModelSettings) -> tuple[int | None, bool]:
@@ -147,7 +147,7 @@ def load_model(
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
         except Exception as error:  # safetensors, pickle and each architecture have their own
-            why = _first_line(error)
+            why = first_line(error)
             if why.startswith("Unrecognized configuration class"):
                 why = f"transformers has no such form of its architecture{_meant(settings)}"
             text = f"model.name={settings.name!r}: cannot be loaded as a {settings.kind} model: {why}"
@@ -307,7 +307,3 @@ def _check_complete(settings: ModelSettings, model: PreTrainedModel, report: dic
             f"model.name={settings.name!r}: the checkpoint lacks weights of {type(model).__name__}: {shown}; "
             'a model without a language-model head can be used with model.kind="head"'
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

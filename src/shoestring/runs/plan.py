@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from shoestring.config import Settings
-from shoestring.errors import RunFolderError
+from shoestring.errors import RunFolderError, first_line
 from shoestring.files import make_folder, write_json
 from shoestring.runs.folder import MODEL, is_held
 from shoestring.runs.record import read_record
@@ -129,8 +129,7 @@ def _read(path: Path) -> Plan:
             raise RunFolderError(f"{path} has format {version!r}, this version of shoestring reads {FORMAT}")
         return Plan.model_validate(found)
     except (OSError, ValueError, ValidationError) as error:
-        text = str(error).splitlines()[0]
-        raise RunFolderError(f"{path} is damaged: {text}; shoestring sweep writes it anew") from error
+        raise RunFolderError(f"{path} is damaged: {first_line(error)}; shoestring sweep writes it anew") from error
 
 
 def look(run: Planned) -> Seen:

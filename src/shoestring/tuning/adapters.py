@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoestring.errors import ModelError
+from shoestring.errors import ModelError, first_line
 from shoestring.seeds import derive, torch_seeded
 from shoestring.tuning.base import count_trained, head_names
 from shoestring.tuning.delta import check_base, read_tensors, write_note, write_tensors
@@ -136,11 +136,6 @@ class PeftTuning(Inserting):
             setattr(model.get_submodule(parent), own, layer.get_base_layer())
         vars(model).pop("peft_config", None)
         return model
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its name."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def task_type(model: PreTrainedModel) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from shoestring.errors import MissingPackageError, WorkerError
+from shoestring.errors import MissingPackageError, WorkerError, first_line
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
 from shoestring.runs.launchers.remote import attempt
@@ -91,8 +91,8 @@ class _Pool:
             try:
                 ended.append(self._ray.get(task))
             except self._ray.exceptions.RayError as error:
-                text = str(error).strip().splitlines()[0]
-                ended.append(Ended(run_id, "lost", error=WorkerError(f"its node or worker was lost: {text}")))
+                lost = WorkerError(f"its node or worker was lost: {first_line(error)}")
+                ended.append(Ended(run_id, "lost", error=lost))
         return ended
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from shoestring.errors import MissingPackageError, WorkerError
+from shoestring.errors import MissingPackageError, WorkerError, first_line
 from shoestring.files import make_folder
 from shoestring.runs.config import RunConfig
 from shoestring.runs.launchers.base import LAUNCHERS, Ended, Launcher, Pool
@@ -114,8 +114,7 @@ class _Pool:
         try:
             return job.result()
         except Exception as error:  # What was raised in a job comes back as it likes; runs raise nothing.
-            text = str(error).strip().splitlines()[0]
-            return Ended(run_id, "lost", error=WorkerError(f"its job {job.job_id} was lost: {text}"))
+            return Ended(run_id, "lost", error=WorkerError(f"its job {job.job_id} was lost: {first_line(error)}"))
 
 
 def _submitit() -> Any:

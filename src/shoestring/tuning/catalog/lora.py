@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from shoestring.tuning.adapters import PeftTuning, first_line, task_type
+from shoestring.errors import first_line
+from shoestring.tuning.adapters import PeftTuning, task_type
 from shoestring.tuning.architectures import LORA_TARGETS
 from shoestring.tuning.base import TUNINGS, head_names
 
