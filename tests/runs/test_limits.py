@@ -38,6 +38,13 @@ def test_the_best_so_far_is_what_counts(higher: bool, values: tuple[float, float
         ended({"step": 3, "eval_loss": values[2]})
 
 
+def test_what_was_reached_before_a_run_was_killed_counts() -> None:
+    limits = Limits("accuracy", True, {4: 0.5}, 3)
+    limits.watch({2: 0.6, 6: 0.1})({"step": 4, "eval_accuracy": 0.4})
+    with pytest.raises(PrunedError, match="pruned at step 4"):  # What stands behind the step is made again.
+        limits.watch({2: 0.3, 6: 0.9})({"step": 4, "eval_accuracy": 0.4})
+
+
 def test_values_on_dev_are_read_from_a_log_that_a_kill_tore(tmp_path: Path) -> None:
     assert dev_values(tmp_path, "accuracy") == {}
     text = '{"step": 2, "eval_accuracy": 0.5}\n{"step": 3, "loss": 1.0}\n{"step": 4, "eval_acc'

@@ -23,7 +23,7 @@ from shoestring.runs.launchers.base import Ended, Launcher, Pool
 from shoestring.runs.launchers.here import Here
 from shoestring.runs.launchers.local import Local
 from shoestring.runs.plan import Plan, Tally, look, planned, read_plans, write_plan
-from shoestring.runs.record import read_record
+from shoestring.runs.record import read_record, write_record
 from shoestring.runs.run import run
 from shoestring.runs.study import load_study
 from shoestring.runs.sweep import Sweep, refuse_changed
@@ -175,6 +175,19 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(
     tally = Sweep.of([load_study(recipe())]).tally()
     assert [tally.count(state) for state in ("done", "failed", "to do")] == [2, 0, 4]
     assert made(recipe()).tally().count("done") == 6
+
+
+def test_a_killed_run_that_was_cancelled_before_has_failed(recipe: Write) -> None:
+    config = next(iter(Sweep.of([load_study(recipe())]).configs.values()))
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL")
+    first = read_record(config.folder)
+    assert first is not None
+    write_record(config.folder, first.model_copy(update={"status": "cancelled", "error": "interrupted"}))
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL")
+    attempt.leave_failure(config, "something else")  # What is known of a failure is not replaced.
+    found = read_record(config.folder)
+    assert found is not None
+    assert (found.status, found.error) == ("failed", "its worker process was ended by SIGKILL")
 
 
 def test_runs_that_another_process_makes_are_waited_for(recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:

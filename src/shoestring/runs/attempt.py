@@ -86,13 +86,16 @@ class Attempts:
 def leave_failure(config: RunConfig, text: str) -> None:
     """Write a record of a failure where the run could not: it failed before it began, or its process was killed.
 
+    What the run itself said of a failure stays; that an earlier attempt was interrupted or ended early does not.
+
     Raises:
         OutputError: if the disk refuses.
         RunBusyError: if another process makes the run by now.
     """
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=False):
-        if read_record(config.folder) is not None:
+        known = read_record(config.folder)
+        if known is not None and known.status in ("ok", "failed"):
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {"run_id": config.run_id, "status": "failed", "config": config.model_dump(mode="json")}

@@ -32,17 +32,22 @@ class Limits:
     at: Mapping[int, float]
     count: int
 
-    def watch(self) -> Callable[[dict[str, Any]], None]:
-        """Return what hears the lines of a run's log, and raises PrunedError where its best so far is below a limit."""
-        best: list[float] = []
+    def watch(self, known: Mapping[int, float] | None = None) -> Callable[[dict[str, Any]], None]:
+        """Return what hears the lines of a run's log, and raises PrunedError where its best so far is below a limit.
+
+        Args:
+            known: step -> what an interrupted attempt logged: of a run that goes on, what lies before counts too.
+        """
+        reached_at = dict(known or {})
 
         def hear(line: dict[str, Any]) -> None:
             value = line.get(f"eval_{self.metric}")
             if not isinstance(value, int | float):
                 return
-            best.append(value)
-            step, reached = int(line["step"]), max(best) if self.higher else min(best)
-            limit = self.at.get(step)
+            step = int(line["step"])
+            reached_at[step] = value
+            best = [other for at, other in reached_at.items() if at <= step]
+            reached, limit = max(best) if self.higher else min(best), self.at.get(step)
             if limit is not None and (reached < limit if self.higher else reached > limit):
                 raise PrunedError(
                     f"pruned at step {step}: the best {self.metric} on dev so far is {reached:.4g}, worse than "

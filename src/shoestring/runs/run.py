@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,7 @@ from shoestring.runs.config import RunConfig
 from shoestring.runs.environment import environment
 from shoestring.runs.failures import failures
 from shoestring.runs.folder import MODEL, Inputs, RunFolder
-from shoestring.runs.limits import Limits
+from shoestring.runs.limits import Limits, dev_values
 from shoestring.runs.looking import apply_tuning
 from shoestring.runs.predicting import answer, metrics_of, predicted_splits, prediction_rows
 from shoestring.runs.record import (
@@ -111,7 +111,7 @@ def run(
             return known
     refuse_missing(config.output.report_to)
     prepared = prepare(config, splits, progress)
-    folder = RunFolder(config.folder, config.identity(), limits.watch() if limits is not None else None)
+    folder = RunFolder(config.folder, config.identity(), _watch(config, limits, force=force))
     with folder.open(force=force):
         if known is None:
             # Another process may have ended it while this one loaded the model.
@@ -121,6 +121,12 @@ def run(
         done = _execute(config, prepared, inner, progress)
         folder.take(inner)
         return done
+
+
+def _watch(config: RunConfig, limits: Limits | None, *, force: bool) -> Callable[[dict[str, Any]], None] | None:
+    if limits is None:
+        return None
+    return limits.watch({} if force else dev_values(config.folder, limits.metric))
 
 
 def finished(config: RunConfig) -> Record | None:
