@@ -60,15 +60,15 @@ def test_jsonl_and_standard_input_go_to_the_screen(made: RunConfig, shell: Shell
 
 
 def test_tsv_has_a_line_a_row(made: RunConfig, shell: Shell, wanted: list[dict[str, Any]]) -> None:
-    Path("new.json").write_text(json.dumps([{"sentence": "a fine\nfilm\t!"}, {"sentence": TEXTS[1], "n": [1]}]))
+    Path("new.json").write_text(json.dumps([{"sentence": "a fine\nfilm\t!"}, {"sentence": TEXTS[1], "n": [1], "x": 0.123456789}]))
     shell("predict", made.folder, "new.json", "--out", "new.tsv")
     lines = [line.split("\t") for line in Path("new.tsv").read_text().splitlines()]
     titles = ["title"] if "title" in wanted[0] else []
     scores = [f"score.{name}" for name in wanted[0]["scores"]]
-    assert lines[0] == ["sentence", "n", "prediction", *titles, "probability", *scores]
+    assert lines[0] == ["sentence", "n", "x", "prediction", *titles, "probability", *scores]
     assert lines[1][0] == "a fine film !"
-    assert lines[2][1] == "[1]"
-    assert lines[2][2] == wanted[1]["prediction"]
+    assert lines[2][1:3] == ["[1]", "0.123456789"]
+    assert lines[2][3] == wanted[1]["prediction"]
 
 
 def test_nothing_is_written_where_something_is_wrong(made: RunConfig, shell: Shell) -> None:
@@ -85,3 +85,18 @@ def test_misuse_is_named(made: RunConfig, shell: Shell) -> None:
     assert "--out labelled.xls: the name should end in .csv, .tsv, .jsonl, or give --format" in usage
     usage = shell.usage_error("predict", made.folder, "new.csv", "--out", "new.csv")
     assert "--out new.csv is the file that is read; choose another" in usage
+
+
+@pytest.mark.parametrize("name", ["prediction", "probability", "score.0"])
+def test_a_column_that_would_be_written_over_is_named(made: RunConfig, shell: Shell, name: str) -> None:
+    Path("new.csv").write_text(f"sentence,{name}\nfine,mine\n")
+    said = shell.error("predict", made.folder, "new.csv", "--out", "labelled.csv")
+    assert f"new.csv: has a column {name!r}, which predict writes; call it something else" in said
+    assert not Path("labelled.csv").exists()
+
+
+def test_a_column_of_scores_is_in_the_way_where_these_are_one_value(made: RunConfig, shell: Shell) -> None:
+    Path("new.jsonl").write_text(json.dumps({"sentence": "fine", "scores": 1}) + "\n")
+    shell("predict", made.folder, "new.jsonl", "--out", "new.csv")
+    assert Path("new.csv").read_text().splitlines()[1].startswith("fine,1,")
+    assert "new.jsonl: has a column 'scores'" in shell.error("predict", made.folder, "new.jsonl")

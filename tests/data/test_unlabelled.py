@@ -132,3 +132,8 @@ def test_candidates_are_different_texts(candidates: Any, message: str) -> None:
     row = {"premise": "a", "question": "effect"} | ({} if candidates is None else {"candidates": candidates})
     with pytest.raises(DataError, match=message):
         unlabelled_rows(CHOOSING, [row])
+
+
+def test_a_byte_order_mark_before_piped_lines_is_no_part_of_a_text() -> None:
+    assert unlabelled_lines(SST, "\ufefffine\n").examples[0].sentences == ("fine",)
+    assert unlabelled_lines(SST, '\ufeff{"sentence": "fine"}\n').examples[0].sentences == ("fine",)

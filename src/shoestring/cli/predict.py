@@ -65,6 +65,7 @@ def predict(  # noqa: PLR0913 - typer reads the options from here
     found = (
         unlabelled_lines(task, sys.stdin.read(), columns) if file == "-" else read_unlabelled(task, Path(file), columns)
     )
+    _refuse_written(task, found, wanted, file)
     with screen.progress() as progress:
         loaded = load_run(run, model=model, device=device, progress=progress)
         answers = loaded.answers(found.examples, batch_size=batch_size, progress=progress)
@@ -78,6 +79,18 @@ def predict(  # noqa: PLR0913 - typer reads the options from here
         write_lines(out, lines)
     count = "1 row" if len(found.rows) == 1 else f"{len(found.rows)} rows"
     screen.err().print(f"{out}: {count}, labelled by {loaded.task.name}, {run.name}", markup=False)
+
+
+def _refuse_written(task: Task, found: Unlabelled, kind: str, file: str) -> None:
+    """Refuse rows with a column of a name that an answer's has."""
+    from shoestring.errors import DataError
+
+    columns = _answer_columns(task)
+    # jsonl has the scores as an object of their own.
+    written = ["scores" if kind == "jsonl" and name.startswith(_SCORE) else name for name in columns]
+    if taken := next((name for name in found.columns if name in written), None):
+        where = "standard input" if file == "-" else file
+        raise DataError(where, f"has a column {taken!r}, which predict writes; call it something else")
 
 
 def _format_of(out: Path | None, file: str) -> str:
@@ -96,19 +109,19 @@ def _jsonl(_: Task, found: Unlabelled, answers: Iterable[Answer]) -> Iterator[st
 
 
 def _csv(task: Task, found: Unlabelled, answers: Iterable[Answer]) -> Iterator[str]:
-    head = [*found.columns, *_answer_columns(task)]
-    yield _csv_line(head)
+    columns = _answer_columns(task)
+    yield _csv_line([*found.columns, *columns])
     for row, answer in zip(found.rows, answers, strict=True):
-        yield _csv_line([_cell(value) for value in _cells(row, answer, head)])
+        yield _csv_line([_cell(value) for value in (*map(row.get, found.columns), *_values(answer, columns))])
 
 
 def _tsv(task: Task, found: Unlabelled, answers: Iterable[Answer]) -> Iterator[str]:
-    head = [*found.columns, *_answer_columns(task)]
-    yield "\t".join(head) + "\n"
+    columns = _answer_columns(task)
+    yield "\t".join([*found.columns, *columns]) + "\n"
     for row, answer in zip(found.rows, answers, strict=True):
         # tsv has no quoting: what would part columns or lines becomes a space.
-        cells = (_cell(value).translate(_ONE_LINE) for value in _cells(row, answer, head))
-        yield "\t".join(cells) + "\n"
+        cells = map(_cell, (*map(row.get, found.columns), *_values(answer, columns)))
+        yield "\t".join(cell.translate(_ONE_LINE) for cell in cells) + "\n"
 
 
 _ONE_LINE = str.maketrans("\t\r\n", "   ")
@@ -123,18 +136,15 @@ def _answer_columns(task: Task) -> list[str]:
     return ["prediction", *titles, "probability", *scores]
 
 
-def _cells(row: dict[str, Any], answer: Answer, head: Sequence[str]) -> list[Any]:
-    found = answer.row()
-    flat = {_SCORE + name: value for name, value in (answer.scores or {}).items()}
-    cells = {**row, **found, **flat}
-    return [cells.get(name) for name in head]
+def _values(answer: Answer, columns: Sequence[str]) -> list[Any]:
+    found = answer.row() | {_SCORE + name: value for name, value in (answer.scores or {}).items()}
+    values = (found.get(name) for name in columns)
+    return [f"{value:.6g}" if isinstance(value, float) else value for value in values]
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -67,6 +67,7 @@ def unlabelled_lines(task: Task, text: str, columns: Sequence[str] = (), where: 
     Raises:
         DataError: as `read_unlabelled`.
     """
+    text = text.removeprefix(BOM)
     if not text.strip():
         raise DataError(where, "is empty")
     kind = "jsonl" if text.lstrip().startswith("{") else "txt"
