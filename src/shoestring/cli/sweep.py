@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     _print_tables(made)
     sweep_screen.print_tally(tally)
     sweep_screen.print_failures(tally)
-    if tally.count("failed"):
+    if tally.count("failed") or tally.count("to do"):
         raise typer.Exit(1)
 
 
