@@ -170,3 +170,39 @@ def test_failed_runs_and_those_of_other_seeds_are_told(study: Study, tmp_path: P
     notes = compare(load_study(tmp_path / "two.toml", seeds=[13]), [failed, other]).notes
     assert "1 failed run is not in the table:" in notes
     assert "left out, not being among the seeds asked for: 21" in notes
+
+
+def test_sections_that_are_swept_whole_have_cells_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "kinds.toml"
+    path.write_text("""
+task = "SST-2"
+data.source = "data"
+model = { kind = "masked", name = "roberta-large" }
+[study.over]
+method = [{ kind = "mezo", steps = 5 }, { kind = "mezo", steps = 10 }, { kind = "zero-shot" }]
+""")
+    study = load_study(path)
+    kinds = [(slot.row[1:], slot.wanted["method.kind"]) for slot in slots_of(study)]
+    assert kinds == [(("mezo",), "mezo"), (("zero-shot",), "zero-shot")]
+    records = [
+        of_config(trial.config, test, dev=dev)
+        for trial, test, dev in zip(study.trials(), (0.6, 0.7, 0.5), (0.8, 0.7, 0.5), strict=True)
+    ]
+    assert [row[2].text.split()[0] for row in compare(study, records).rows] == ["60.0", "50.0"]
+
+
+def test_settings_within_a_setting_tell_cells_apart(tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text("""
+task = "mezo/SST2"
+data.source = "data"
+model = { kind = "causal", name = "opt" }
+method = { kind = "in-context" }
+prompt.demonstrations.kind = "in-context"
+[study.over]
+"prompt.demonstrations.count" = [4, 8]
+""")
+    study = load_study(path)
+    assert [slot.row[1:] for slot in slots_of(study)] == [("4",), ("8",)]
+    records = [of_config(trial.config, test) for trial, test in zip(study.trials(), (0.6, 0.7), strict=True)]
+    assert [row[2].text.split()[0] for row in compare(study, records).rows] == ["60.0", "70.0"]

@@ -13,9 +13,10 @@ from shoestring.runs.cells import LOSS, Cell, Column, TableData, shown, title
 from shoestring.runs.commands import toml_value
 from shoestring.runs.costs import COST_COLUMNS, COSTS, costs
 from shoestring.runs.grouping import NOTHING, TASK, Key, flatten, is_identity
+from shoestring.runs.keys import leaves
 from shoestring.runs.places import seed_of
 from shoestring.runs.record import Record
-from shoestring.runs.study import Published, Study, Trial
+from shoestring.runs.study import Arm, Published, Study, Trial
 from shoestring.runs.table_notes import left_out_notes
 from shoestring.runs.views import mean_and_spread
 from shoestring.tasks.spec import TEST
@@ -123,24 +124,24 @@ def slots_of(study: Study) -> list[Slot]:
     """Return the cells of a study, in its order: variant by variant, then as its swept keys go."""
     firsts: dict[tuple[str, ...], Trial] = {}
     for trial in study.trials():
-        told = {key: value for key, value in trial.settings.items() if is_identity(key)}
-        firsts.setdefault((trial.variant, *map(str, told.values())), trial)
+        told = [f"{key}={value}" for key, value in leaves(trial.settings) if is_identity(key)]
+        firsts.setdefault((trial.variant, *told), trial)
     column, further = column_of(study), _further_keys(study)
-    swept = {arm.name: arm.over.keys() for arm in study.arms}
+    swept = {arm.name: _swept(arm) for arm in study.arms}
     flats = [flatten(_as_record(trial)) for trial in firsts.values()]
     found: list[Slot] = []
     for trial, flat in zip(firsts.values(), flats, strict=True):
         wanted = {key: value for key, value in flat.items() if is_identity(key)}
         for key in _telling(trial, flat, list(zip(firsts.values(), flats, strict=True)), swept):
             wanted[key] = flat.get(key)
-        value = flat[TASK] if column == TASK else _text(flat.get(column))
+        value = flat[TASK] if column == TASK else _text(_setting(flat, column))
         entries = tuple(
             entry
             for entry in study.settings.published
             if (entry.variant or "") == trial.variant and entry.column == column and value in entry.values
         )
         metric = entries[0].metric if entries else trial.config.task.metric
-        row = (trial.variant or study.title, *(_text(flat.get(key)) for key in further))
+        row = (trial.variant or study.title, *(_text(_setting(flat, key)) for key in further))
         found.append(Slot(row, value, wanted, metric, entries))
     return found
 
@@ -159,9 +160,25 @@ def _further_keys(study: Study) -> list[Key]:
     column = column_of(study)
     return [
         key
-        for key in dict.fromkeys(key for arm in study.arms for key in arm.over)
+        for key in dict.fromkeys(key for arm in study.arms for key in _swept(arm))
         if is_identity(key) and key != column
     ]
+
+
+def _swept(arm: Arm) -> list[Key]:
+    """Return the keys that an arm sweeps; of sections that are swept whole, the keys in them."""
+    return list(
+        dict.fromkeys(key for name, values in arm.over.items() for one in values for key, _ in leaves({name: one}))
+    )
+
+
+def _setting(flat: Flat, key: Key) -> Any:
+    """Return the value of a key, which may lie within the value of a shorter one; None where there is none."""
+    if key in flat or "." not in key:
+        return flat.get(key)
+    outer, _, last = key.rpartition(".")
+    inner = _setting(flat, outer)
+    return inner.get(last) if isinstance(inner, Mapping) else None
 
 
 def _telling(
