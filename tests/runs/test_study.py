@@ -189,6 +189,12 @@ def test_published_numbers_are_means_with_or_without_a_deviation(recipe: Path) -
         ("[study]\nover = 3", r"study\.over: got 3: should be a table"),
         ("[study.over]\nmethod.lr = ['x']", r"method\.lr: got 'x': should be a number \(method\.lr='x'\)"),
         ("[[study.variants]]\nname = 'a'\n[[study.variants]]\nname = 'a'", r"variants: 'a' stands twice"),
+        (
+            "[[study.variants]]\nname = 'a'\nset = { seed = 5 }",
+            r"variants\.1\.set: seed: is the study's, which all variants have",
+        ),
+        ("[study.search]\nseed = { low = 1, high = 5 }", r"search: seed: is not searched; give study\.seeds"),
+        ("[study.search]\noutput.folder.choices = ['a']", r"search: output\.folder: changes no number"),
         ("[[study.variants]]\nset = {}", r"study\.variants\.1\.name: is required"),
         (
             "[[study.variants]]\nname = 'a'\nset = { method.kind = 'adam' }\nover = { method.eps = [1] }\n"

@@ -56,7 +56,10 @@ class Variant(Settings):
     @field_validator("set", mode="before")
     @classmethod
     def _sections(cls, value: Any) -> Any:
-        return _undotted(value)
+        table = _undotted(value)
+        if isinstance(table, Mapping) and "seed" in table:
+            raise ValueError("seed: is the study's, which all variants have; give study.seeds, or --seeds")
+        return table
 
     @field_validator("over", mode="before")
     @classmethod
@@ -110,7 +113,12 @@ class StudySettings(Settings):
     @field_validator("search", mode="before")
     @classmethod
     def _ranges(cls, value: Any) -> Any:
-        return dict(_range_tables(value)) if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        found = dict(_range_tables(value))
+        for key in found:
+            _refuse_unfit(key, "searched")
+        return found
 
     @field_validator("seeds")
     @classmethod
@@ -144,10 +152,7 @@ def swept_keys(value: Any) -> Any:
         return value
     found: dict[str, Values] = {}
     for key, values in leaves(value):
-        if key == "seed":
-            raise ValueError("seed: is not swept but drawn from; give study.seeds, or --seeds")
-        if key == "output" or key.startswith("output."):
-            raise ValueError(f"{key}: changes no number, so there is nothing to sweep")
+        _refuse_unfit(key, "swept but drawn from")
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise ValueError(f"{key}: got {values!r}: should be a list of values, such as [{values!r}]")
         if not values:
@@ -155,6 +160,13 @@ def swept_keys(value: Any) -> Any:
         _distinct(key, values)
         found[key] = tuple(values)
     return found
+
+
+def _refuse_unfit(key: str, doing: str) -> None:
+    if key == "seed":
+        raise ValueError(f"seed: is not {doing}; give study.seeds, or --seeds")
+    if key == "output" or key.startswith("output."):
+        raise ValueError(f"{key}: changes no number, so there is nothing to sweep")
 
 
 def _distinct(key: str, values: Sequence[Any]) -> None:
