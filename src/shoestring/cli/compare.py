@@ -83,7 +83,7 @@ def _tables(found: Comparison) -> list[TableData]:
 
 def _result(one: Result) -> tuple[str, ...]:
     from shoestring.runs.cells import shown, title
-    from shoestring.runs.views import mean_and_spread
+    from shoestring.runs.views import mean_and_spread, p_shown
 
     texts = []
     for side in (one.a, one.b):
@@ -91,13 +91,15 @@ def _result(one: Result) -> tuple[str, ...]:
         texts.append(shown(one.metric, mean) + (f" ({shown(one.metric, sd)}, {count})" if sd is not None else ""))
     test = one.test
     sign = "+" if test.mean >= 0 else "-"
-    ps = ["" if p is None else f"{p:.3f}" for p in (test.t, test.flips)]
+    ps = ["" if p is None else p_shown(p) for p in (test.t, test.flips)]
     name = f"{one.task} {one.split} {title(one.metric)}"
     return (name, *texts, sign + shown(one.metric, abs(test.mean)), *ps)
 
 
 def _flip_lines(flips: Flips) -> list[str]:
-    p = "" if flips.p is None else f"; p = {flips.p:.3f} (McNemar, exact)"
+    from shoestring.runs.views import p_shown
+
+    p = "" if flips.p is None else f"; p = {p_shown(flips.p)} (McNemar, exact)"
     lines = [
         f"{flips.total:,} answers on {flips.split}: {flips.both:,} right in both, {flips.only_a:,} in A alone, "
         f"{flips.only_b:,} in B alone, {flips.neither:,} in neither; {flips.changed:,} differ{p}"

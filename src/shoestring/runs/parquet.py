@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoestring.files import make_folder, writing
+from shoestring.files import make_folder, write_bytes
 from shoestring.runs.grouping import NOTHING
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_parquet(table: TableData, path: Path) -> None:
-    """Write the columns of csv with types of their own; caption and notes are in the schema's metadata.
+    """Write, at once, the columns of csv with types of their own; caption and notes are in the schema's metadata.
 
     Numbers are unscaled, what is not known or not there is null.
 
@@ -28,9 +29,10 @@ def write_parquet(table: TableData, path: Path) -> None:
     columns = [_column(arrow, [row[at] for row in rows]) for at in range(len(names))]
     about = {"caption": table.caption, "notes": "\n".join(table.notes)}
     made = arrow.Table.from_arrays(columns, names=names).replace_schema_metadata(about)
+    content = io.BytesIO()
+    parquet.write_table(made, content)
     make_folder(path.parent)
-    with writing(path):
-        parquet.write_table(made, path)
+    write_bytes(path, content.getvalue())
 
 
 def _column(arrow: Any, values: list[Any]) -> Any:

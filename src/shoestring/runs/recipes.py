@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from shoestring.errors import OutputError, RunFolderError, UnknownNameError
-from shoestring.files import make_folder, writing
+from shoestring.files import make_folder, write_bytes
 from shoestring.runs.study import Study, load_study
 
 _PACKAGE = Path(__file__).parents[1]
@@ -124,8 +123,7 @@ def copy_recipe(text: str, out: Path | None = None, *, force: bool = False) -> P
     if target.exists() and not force:
         raise OutputError(f"{target} is there already; give --force to replace it, or another --out")
     make_folder(target.parent)
-    with writing(target):
-        shutil.copyfile(path, target)
+    write_bytes(target, path.read_bytes())
     return target
 
 

@@ -118,7 +118,7 @@ class Versus(View):
         sign = "+" if found.mean >= 0 else "-"
         text = sign + shown(place.metric, abs(found.mean))
         text += f" ({NOTHING if found.sd is None else shown(place.metric, found.sd)}, {found.count})"
-        text += f" {_p(found.t)} {_p(found.flips)}" if found.count > 1 else ""
+        text += f" {p_shown(found.t)} {p_shown(found.flips)}" if found.count > 1 else ""
         return Cell(text, (found.mean, found.sd, found.count, found.t, found.flips))
 
     def _same_data(self, seed: int, mine: Record, base: Record) -> bool:
@@ -142,7 +142,12 @@ def _number(run: Record, place: Place) -> float:
     return run.metrics[place.test][place.metric]
 
 
-def _p(value: float | None) -> str:
+def p_shown(value: float | None) -> str:
+    """Return a p as tables have it: three decimals, of a smaller one its order.
+
+    >>> p_shown(0.0625), p_shown(0.0004)
+    ('0.062', '4e-04')
+    """
     if value is None:
         return NOTHING
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
