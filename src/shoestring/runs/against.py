@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from shoestring.runs.arranging import best, distinct
 from shoestring.runs.cells import LOSS, Cell, Column, TableData, shown, title
 from shoestring.runs.commands import toml_value
 from shoestring.runs.costs import COST_COLUMNS, COSTS, costs
-from shoestring.runs.grouping import NOTHING, TASK, Key, flatten, is_identity
+from shoestring.runs.grouping import NOTHING, TASK, Key, flat_config, flatten, is_identity
 from shoestring.runs.keys import leaves
 from shoestring.runs.places import seed_of
 from shoestring.runs.record import Record
@@ -128,7 +127,7 @@ def slots_of(study: Study) -> list[Slot]:
         firsts.setdefault((trial.variant, *told), trial)
     column, further = column_of(study), _further_keys(study)
     swept = {arm.name: _swept(arm) for arm in study.arms}
-    flats = [flatten(_as_record(trial)) for trial in firsts.values()]
+    flats = [flat_config(trial.config.model_dump(mode="json")) for trial in firsts.values()]
     found: list[Slot] = []
     for trial, flat in zip(firsts.values(), flats, strict=True):
         wanted = {key: value for key, value in flat.items() if is_identity(key)}
@@ -149,10 +148,6 @@ def slots_of(study: Study) -> list[Slot]:
 def column_of(study: Study) -> Key:
     """Return the key that a study's columns are told apart by: that of its first published numbers, or the task."""
     return study.settings.published[0].column if study.settings.published else TASK
-
-
-def _as_record(trial: Trial) -> Any:
-    return SimpleNamespace(config=trial.config.model_dump(mode="json"))
 
 
 def _further_keys(study: Study) -> list[Key]:

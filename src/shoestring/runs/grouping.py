@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -157,13 +157,17 @@ class Labels:
 
 
 def flatten(record: Record) -> dict[Key, Any]:
-    """Return a run's config as `section.key` -> value, but for what changes no number; the task is name and digest.
+    """Return a run's config as `flat_config` does."""
+    return flat_config(record.config)
 
-    >>> from types import SimpleNamespace as Fake
-    >>> flatten(Fake(config={"task": {"name": "trec"}, "data": {"k": 16}, "seed": 13}))
+
+def flat_config(given: Mapping[str, Any]) -> dict[Key, Any]:
+    """Return a config as `section.key` -> value, but for what changes no number; the task is name and digest.
+
+    >>> flat_config({"task": {"name": "trec"}, "data": {"k": 16}, "seed": 13})
     {'task': 'trec', 'task.file': 'v1-ae4bdf', 'data.k': 16, 'seed': 13}
     """
-    config = identity_of(record.config)
+    config = identity_of(given)
     task = config["task"]
     flat: dict[Key, Any] = {TASK: task["name"], _FILE: f"v{task.get('version', 1)}-{_task_digest(task)}"}
     for section, settings in config.items():

@@ -9,11 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from shoestring.errors import ConfigError, Problem, RunFolderError
 from shoestring.progress import Progress, Silent
 from shoestring.runs.config import RunConfig
+from shoestring.runs.grouping import flat_config, is_identity
 from shoestring.runs.plan import Plan, Planned, Tally, planned, write_plan
 from shoestring.runs.queues import InOrder, Queues
 from shoestring.runs.record import Record, read_record
@@ -245,9 +246,8 @@ def _other_seeds(studies: Sequence[Study], trials: Sequence[Sequence[Trial]]) ->
 
 def _cell(config: RunConfig) -> str:
     """Return what tells the cell of a run from others: all but the seed and what dev chooses among."""
-    chosen: dict[str, Any] = config.model_dump(mode="json", include={"data", "model", "prompt"})
-    kinds = [config.task.name, config.tuning.kind, config.method.kind, getattr(config.method, "objective", None)]
-    return json.dumps([chosen, kinds], sort_keys=True)
+    flat = flat_config(config.model_dump(mode="json"))
+    return json.dumps({key: value for key, value in flat.items() if is_identity(key)}, sort_keys=True)
 
 
 def refuse_changed(sweep: Sweep, tally: Tally, progress: Progress | None = None) -> None:
