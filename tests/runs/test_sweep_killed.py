@@ -57,6 +57,7 @@ over.tuning.kind = ["full"]
 """
 RUNS = 3 * 3 * (2 * 4 * 3 + 1)
 KILLS = (0.2, 0.45, 0.7)
+BEGUN: list[subprocess.Popen[bytes]] = []
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Kill what a failing test leaves behind."""
+    yield
+    while BEGUN:
+        process = BEGUN.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def begin(recipe: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
     """Begin the sweep in a process group of its own."""
     source = str(Path(shoestring.__file__).parent.parent)
@@ -91,7 +103,9 @@ def begin(recipe: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as file:
         command = [sys.executable, str(entry), "sweep", str(recipe), "--out", str(out), "--jobs", "2"]
         environment = {**os.environ, "PYTHONPATH": source}
-        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
+    BEGUN.append(process)
+    return process
 
 
 def done(out: Path) -> int:
@@ -102,8 +116,18 @@ def free(disk: Path) -> int:
     return os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
 
 
-def resize(disk: Path, size: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+def resize(disk: Path, size: int) -> bool:
+    command = ["mount", "-o", f"remount,size={size}", str(disk)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def shrink(disk: Path) -> None:
+    """Leave the disk nearly full; what is written meanwhile may need more."""
+    for _ in range(100):
+        used = os.statvfs(disk).f_blocks * os.statvfs(disk).f_frsize - free(disk)
+        if resize(disk, used + 64 * 1024):
+            return
+    pytest.fail("the disk cannot be made smaller")
 
 
 def wait_for(process: subprocess.Popen[bytes], out: Path, count: int) -> None:
@@ -169,13 +193,12 @@ def test_kills_and_a_full_disk_change_nothing(playground: Path, small_disk: Path
         assert left.count("failed") == 0
     process = begin(recipe, out, log)
     wait_for(process, out, int(0.85 * RUNS))
-    used = os.statvfs(small_disk).f_blocks * os.statvfs(small_disk).f_frsize - free(small_disk)
-    resize(small_disk, used + 64 * 1024)
+    shrink(small_disk)
     assert process.wait(120) == 1
     assert "No space left on device" in log.read_text()
     assert "the same command goes on where this one stopped" in log.read_text()
     assert sweep.tally().count("failed") == 0
-    resize(small_disk, 512 << 20)
+    assert resize(small_disk, 512 << 20)
     assert begin(recipe, out, log).wait(600) == 0
     assert sweep.tally().count("done") == RUNS
 
