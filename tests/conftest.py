@@ -79,7 +79,7 @@ def tiny_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frozen_imports() -> None:
     """Import the heavy libraries and take their objects out of garbage collection, which a run calls for."""
     import peft
-    import sklearn.linear_model  # sets variables of the environment, once
+    import sklearn.linear_model  # noqa: F401 - sets variables of the environment, once
     import torch
     import transformers
     from transformers import Trainer  # noqa: F401 - transformers imports it late
