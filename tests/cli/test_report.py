@@ -62,3 +62,11 @@ def test_mistakes_of_a_figure_are_told_before_runs_are_read(shell: Shell, runs: 
 def test_what_the_command_offers_is_what_there_is() -> None:
     assert plot_command.AXES == AXES
     assert plot_command.KINDS == plot_module.KINDS
+
+
+@pytest.mark.parametrize("command", [("report", "--html", "page"), ("plot", "--out", "figure.svg")])
+def test_keys_of_rows_that_name_nothing_or_one_twice_are_refused(
+    shell: Shell, runs: Path, command: tuple[str, ...]
+) -> None:
+    assert "--by: ',' names nothing" in shell.usage_error(*command, runs, "--by", ",")
+    assert "--by: 'method' stands twice" in shell.usage_error(*command, runs, "--by", "method,method")

@@ -52,6 +52,7 @@ def plot(  # noqa: PLR0913 - typer reads the options from here
     shoestring plot runs --x weights --draw lines --line chance --out scaling.svg
     """
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    rows = options.chosen(by, "--by") if by is not None else ()
     from shoestring.cli import screen
     from shoestring.report.drawing import format_of, need_matplotlib, save
     from shoestring.report.plot import figure_of
@@ -59,7 +60,7 @@ def plot(  # noqa: PLR0913 - typer reads the options from here
 
     format_of(out)
     need_matplotlib()
-    layout = Layout(options.names(by or ""), seeds=wanted, every_trial=every)
+    layout = Layout(rows, seeds=wanted, every_trial=every)
     figure = figure_of(runs, x, y, kind=cast("Kind | None", draw), layout=layout, lines=lines or ())
     save(figure, out)
     for note in figure.notes:

@@ -39,11 +39,12 @@ def report(
         shoestring report runs --html report
     """
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    rows = options.chosen(by, "--by") if by is not None else ()
     from shoestring.cli import screen
     from shoestring.report.write import write_report
     from shoestring.runs.table import Layout
 
-    layout = Layout(options.names(by or ""), metric=metric, seeds=wanted, every_trial=every)
+    layout = Layout(rows, metric=metric, seeds=wanted, every_trial=every)
     with screen.waiting("reading runs"):
         page = write_report(runs, html, layout, title=title)
     screen.out().print(str(page))

@@ -7,22 +7,12 @@ from typing import Annotated
 
 import typer
 
-from shoestring.cli import options
-from shoestring.cli.table import FORMATS, Runs, format_of, write
+from shoestring.cli.table import Format, Runs, format_of, write
 
 
 def scaling(
     runs: Runs,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(FORMATS),
-            callback=options.one_of(FORMATS),
-            help="How to write it; by default as --out ends, or text.",
-        ),
-    ] = None,
+    format_: Format = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there, instead of printing it.")] = None,
     plot: Annotated[
         Path | None,
