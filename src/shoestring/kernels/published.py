@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shoestring.errors import KernelStoreError
+from shoestring.errors import KernelStoreError, first_line
 from shoestring.files import saving
 
 _AXES = 4
@@ -49,10 +49,10 @@ def read_published(path: Path) -> Published:
         raise KernelStoreError(f"{path}: there is no such file") from None
     except pickle.UnpicklingError as error:
         raise KernelStoreError(
-            f"{path} holds more than tensors, which is not loaded, or is damaged: {_first_line(error)}"
+            f"{path} holds more than tensors, which is not loaded, or is damaged: {first_line(error)}"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise KernelStoreError(f"{path} is damaged ({_first_line(error)}); fetch it again") from error
+        raise KernelStoreError(f"{path} is damaged ({first_line(error)}); fetch it again") from error
     pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
     if not pair:
         raise KernelStoreError(f"{path} holds no kernel: a tuple of two tensors, kernel and labels, is meant")
@@ -92,7 +92,3 @@ def write_published(path: Path, published: Published) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
