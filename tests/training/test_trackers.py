@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import tiny
-from shoestring.errors import ConfigError, OutputError
+from shoestring.errors import ConfigError, MissingPackageError
+from shoestring.runs.attempt import Attempts
 from shoestring.runs.run import run
 from shoestring.training import trackers
 from shoestring.training.trackers import Tracking
@@ -55,9 +56,11 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_run(
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     output = {"folder": str(tmp_path / "runs"), "report_to": ["wandb"]}
     config = tiny.config(tiny_masked_folder, tiny_original, tmp_path, output=output)
-    with pytest.raises(OutputError, match=r"output\.report_to: wandb is not installed; pip install wandb"):
+    with pytest.raises(MissingPackageError, match=r"output\.report_to: wandb is not installed; pip install wandb"):
         run(config)
     assert not (tmp_path / "runs").exists()
+    # Not as where the disk refuses, which would end a sweep.
+    assert Attempts(freeze=False).make(config, force=False).how == "failed"
 
 
 def test_a_method_that_trains_nothing_has_nothing_to_report(

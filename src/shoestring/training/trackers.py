@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shoestring.errors import OutputError
+from shoestring.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -54,11 +54,11 @@ def refuse_missing(names: Sequence[Tracker]) -> None:
     """Refuse trackers that are not installed, before anything is run.
 
     Raises:
-        OutputError: names each, and how to install it.
+        MissingPackageError: names each, and how to install it.
     """
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise OutputError(
+        raise MissingPackageError(
             f"output.report_to: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; "
             f"pip install {' '.join(missing)}"
         )
