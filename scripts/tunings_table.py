@@ -37,7 +37,7 @@ def _row(found: Arrangement, mark: Mark, folder: Path) -> str:
     cells = [f"`{mark.texts[0]}`", f"{max(map(trained_weights, records)):,}", f"{saved / 1000:,.1f}"]
     for place in found.places:
         values = [run.metrics[place.test][place.metric] for run in found.chosen.get((mark, place), {}).values()]
-        mean, spread, _ = mean_and_spread(values)
+        mean, spread, _ = mean_and_spread(values or [float("nan")])
         cells.append(f"{100 * mean:.1f} ({100 * (spread or 0):.1f})")
     return f"| {' | '.join(cells)} |"
 
