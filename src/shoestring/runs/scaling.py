@@ -72,7 +72,7 @@ def thresholds(found: Arrangement) -> list[Reached]:
 
     or the mirror image of the latter, where a metric is better lower.
 
-    Source: Su et al. 2023 (PET scaling), section 4.4, whose thresholds are "exceeds random guess" and "comparable to
+    Source: Su et al. 2023 (PET scaling), whose thresholds are "exceeds random guess" and "comparable to
         full-parameter fine-tuning"; that a standard deviation decides is ours.
     """
     reached: list[Reached] = []
