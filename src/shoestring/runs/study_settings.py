@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from shoestring.config import Settings
 from shoestring.errors import suggest
 from shoestring.runs.keys import leaves, nested
 
 Values = tuple[Any, ...]
+
+
+def swept_keys(value: Any) -> Any:
+    """Return dotted key -> values of a table of lists, quoted or nested.
+
+    Raises:
+        ValueError: if a key has no list, an empty one, or a value twice; or is the seed or changes no number.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    found: dict[str, Values] = {}
+    for key, values in leaves(value):
+        _refuse_unfit(key, "swept but drawn from")
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise ValueError(f"{key}: got {values!r}: should be a list of values, such as [{values!r}]")
+        if not values:
+            raise ValueError(f"{key}: has no values; one combination needs one of each key")
+        _distinct(key, values)
+        found[key] = tuple(values)
+    return found
+
+
+def _refuse_unfit(key: str, doing: str) -> None:
+    if key == "seed":
+        raise ValueError(f"seed: is not {doing}; give study.seeds, or --seeds")
+    if key == "output" or key.startswith("output."):
+        raise ValueError(f"{key}: changes no number, so there is nothing to sweep")
+
+
+def _distinct(key: str, values: Sequence[Any]) -> None:
+    seen: list[tuple[bool, Any]] = []
+    for value in values:
+        if (one := (isinstance(value, bool), value)) in seen:
+            raise ValueError(f"{key}: {value!r} stands twice")
+        seen.append(one)
+
+
+Over = Annotated[dict[str, Values], BeforeValidator(swept_keys)]
 
 
 class Range(Settings):
@@ -50,7 +88,7 @@ class Variant(Settings):
     name: str = Field(min_length=1)
     set: dict[str, Any] = {}
     """Merged like a recipe's keys; another `kind` drops the recipe's keys of that section."""
-    over: dict[str, Values] = {}
+    over: Over = {}
     """Keys swept besides the study's; the same key replaces the study's."""
 
     @field_validator("set", mode="before")
@@ -60,11 +98,6 @@ class Variant(Settings):
         if isinstance(table, Mapping) and "seed" in table:
             raise ValueError("seed: is the study's, which all variants have; give study.seeds, or --seeds")
         return table
-
-    @field_validator("over", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return swept_keys(value)
 
 
 class Published(Settings):
@@ -98,17 +131,12 @@ class StudySettings(Settings):
     title: str = ""
     seeds: tuple[int, ...] = ()
     """The recipe's own seed unless given."""
-    over: dict[str, Values] = {}
+    over: Over = {}
     """Dotted key -> its values; the runs are all combinations."""
     variants: tuple[Variant, ...] = ()
     search: dict[str, Range] = {}
     """Dotted key -> where `--search random` and `--search tpe` look for its value."""
     published: tuple[Published, ...] = ()
-
-    @field_validator("over", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return swept_keys(value)
 
     @field_validator("search", mode="before")
     @classmethod
@@ -140,41 +168,6 @@ class StudySettings(Settings):
             if published.variant is None and names:
                 raise ValueError(f"published: {published.source!r} needs a variant: one of {', '.join(names)}")
         return self
-
-
-def swept_keys(value: Any) -> Any:
-    """Return dotted key -> values of a table of lists, quoted or nested.
-
-    Raises:
-        ValueError: if a key has no list, an empty one, or a value twice; or is the seed or changes no number.
-    """
-    if not isinstance(value, Mapping):
-        return value
-    found: dict[str, Values] = {}
-    for key, values in leaves(value):
-        _refuse_unfit(key, "swept but drawn from")
-        if not isinstance(values, Sequence) or isinstance(values, str):
-            raise ValueError(f"{key}: got {values!r}: should be a list of values, such as [{values!r}]")
-        if not values:
-            raise ValueError(f"{key}: has no values; one combination needs one of each key")
-        _distinct(key, values)
-        found[key] = tuple(values)
-    return found
-
-
-def _refuse_unfit(key: str, doing: str) -> None:
-    if key == "seed":
-        raise ValueError(f"seed: is not {doing}; give study.seeds, or --seeds")
-    if key == "output" or key.startswith("output."):
-        raise ValueError(f"{key}: changes no number, so there is nothing to sweep")
-
-
-def _distinct(key: str, values: Sequence[Any]) -> None:
-    seen: list[tuple[bool, Any]] = []
-    for value in values:
-        if (one := (isinstance(value, bool), value)) in seen:
-            raise ValueError(f"{key}: {value!r} stands twice")
-        seen.append(one)
 
 
 def _undotted(value: Any) -> Any:
