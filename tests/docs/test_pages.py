@@ -147,9 +147,9 @@ def test_tests_and_names_that_a_page_cites_are_there(page: Path) -> None:
         assert (ROOT / file).is_file(), file
 
 
-def test_the_page_of_papers_lists_every_deliberate_difference() -> None:
+def test_the_page_of_differences_lists_every_deliberate_one() -> None:
     source = ROOT / "src" / "shoestring"
-    text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^- `([\w/]+\.py)`:", text, re.MULTILINE))
     differing = {file for file in source.rglob("*.py") if re.search(r"^ +Differs\b", file.read_text(), re.MULTILINE)}
     assert listed == {file.relative_to(source).as_posix() for file in differing}
