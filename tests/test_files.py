@@ -63,7 +63,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("x")
     with pytest.raises(OutputError, match="runs/a cannot be written: Not a directory"):
         make_folder(tmp_path / "runs" / "a")
-    with pytest.raises(OutputError, match="runs cannot be written: File exists"):
+    with pytest.raises(OutputError, match="runs cannot be written: a file of this name is there"):
         make_folder(tmp_path / "runs")
 
 

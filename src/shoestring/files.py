@@ -48,7 +48,7 @@ def _disk_says(error: Exception) -> str | None:
     if isinstance(error, shutil.Error):  # one (source, target, why) for each file of a tree
         return re.sub(r"^\[Errno \d+\] |: '.*", "", str(error.args[0][0][2])) if error.args[0] else str(error)
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return "a file of this name is there" if isinstance(error, FileExistsError) else error.strerror or str(error)
     text = str(error)
     if number := _NUMBER.search(text):
         return os.strerror(int(number[1]))

@@ -36,3 +36,10 @@ def test_mistakes_are_named(shell: Shell, runs: Path) -> None:
     assert "none of these runs fine-tuned to its end" in shell.error("kernel-behaviour", runs)
     assert "there is no such folder" in shell.error("kernel-behaviour", "nowhere")
     assert "did you mean 'text'" in shell.usage_error("kernel-behaviour", runs, "--format", "txt")
+
+
+def test_help_names_formats_and_a_recipe_that_are_there(shell: Shell) -> None:
+    out, _ = shell("kernel-behaviour", "-h")
+    assert "parquet" not in out
+    named = next(word for word in out.split() if word.startswith("recipes/"))
+    assert (Path(__file__).parents[2] / named).is_file()

@@ -129,6 +129,7 @@ def test_an_interruption_exits_with_130(
 
     monkeypatch.setattr("shoestring.tasks.load.load_task", interrupt)
     monkeypatch.setattr("shoestring.runs.config.load_config", interrupt)
+    Path("r.toml").touch()
     out, err = shell(*{"tasks": ("tasks", "show", "trec"), "run": ("run", "r.toml")}[command], code=130)
     assert out == ""
     assert message in err

@@ -55,3 +55,9 @@ def test_sweep_takes_a_recipe_of_the_package_by_its_name(
     monkeypatch.chdir(tmp_path)
     out, _ = shell("sweep", "mezo/roberta-large-k512-20k", "--over", "task=trec", "--seeds", "21", "--dry-run")
     assert "trec" in out
+
+
+def test_a_copy_that_cannot_be_written_names_its_own_option(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    error = shell.error("recipes", "copy", "mezo/opt-13b", "--out", tmp_path / "taken" / "mine.toml")
+    assert error.endswith("a file of this name is there; choose another place with --out\n")

@@ -319,9 +319,13 @@ def test_unknown_keys_and_metrics_name_the_nearest(runs: Path, tmp_path: Path) -
 
 def test_a_place_that_cannot_be_written_is_refused_and_nothing_stays(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match=r"file cannot be written: File exists; choose another place with --html$"):
+    with pytest.raises(
+        OutputError, match=r"file cannot be written: a file of this name is there; choose another place with --html$"
+    ):
         write_report([runs], tmp_path / "file")
-    with pytest.raises(OutputError, match=r"file cannot be written: File exists; choose another place"):
+    with pytest.raises(
+        OutputError, match=r"file cannot be written: a file of this name is there; choose another place"
+    ):
         write_report([runs], tmp_path / "file" / "page.html")
     (tmp_path / "out" / "index.html").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"index.html cannot be written: Is a directory"):

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from runs.records import record
 from shoestring.errors import RunFolderError, UnknownNameError
 from shoestring.runs.comparing import Comparison, compare_runs
-from shoestring.runs.record import Record, SplitSizes, write_record
+from shoestring.runs.record import PREDICTIONS, Record, SplitSizes, write_record
 from shoestring.runs.selecting import select
 from shoestring.runs.significance import paired
 
@@ -125,6 +125,10 @@ def test_a_group_of_two_methods_and_sides_with_nothing_in_common_are_refused(tmp
         write(tmp_path, record(seed=seed, method="adam"))
     with pytest.raises(RunFolderError, match=r"differ in method.kind \(adam, mezo\), so they are not trials of one"):
         compared(tmp_path, tmp_path)
+    with pytest.raises(RunFolderError, match=r"choose with \S*@method.kind=\.\.\.$"):
+        compared(tmp_path, tmp_path)
+    with pytest.raises(RunFolderError, match=r"choose with \S*@model.kind=masked,method.kind=\.\.\.$"):
+        compared(f"{tmp_path}@model.kind=masked", tmp_path)
     write(tmp_path, record(seed=13, method__lr=1e-4))
     with pytest.raises(RunFolderError, match="have no task and seed in common: SST-2 seed 13; SST-2 seed 21"):
         compared(f"{tmp_path}@seed=13,method=mezo", f"{tmp_path}@seed=21,method=mezo")
@@ -142,6 +146,19 @@ def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
         select(f"{tmp_path}@method.lr=3")
     with pytest.raises(UnknownNameError, match="unknown key 'metod'; did you mean 'method'"):
         select(f"{tmp_path}@metod=mezo")
+    with pytest.raises(RunFolderError, match=r"@method: 'method' is not of the form KEY=VALUE$"):
+        select(f"{tmp_path}@method")
     mail = tmp_path / "a@b=c"
     write(mail, record())
     assert len(select(str(mail)).records) == 1
+
+
+def test_runs_without_answers_and_folders_without_records_say_so(tmp_path: Path) -> None:
+    place = write(tmp_path / "runs", record())
+    (place / PREDICTIONS).unlink(missing_ok=True)
+    assert any(f"{place / PREDICTIONS} cannot be read: No such" in note for note in compared(place, place).notes)
+    (tmp_path / "begun").mkdir()
+    for name in ("config.json", ".lock"):
+        (tmp_path / "begun" / name).write_text("{}")
+    with pytest.raises(RunFolderError, match=r"begun: no run there has ended$"):
+        select(str(tmp_path / "begun"))

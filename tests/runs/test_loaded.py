@@ -15,6 +15,7 @@ from shoestring import load_run
 from shoestring.data.splits import draw
 from shoestring.errors import DataError, RunFolderError
 from shoestring.runs.config import RunConfig
+from shoestring.runs.loaded import Answer
 from shoestring.runs.run import run
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -110,3 +111,8 @@ def test_a_run_by_gradients_that_kept_nothing_is_refused(
     config = made(tiny_masked_folder, tiny_original, tmp_path, method=ADAM)
     with pytest.raises(RunFolderError, match=r"did not keep its model, .* run it again with output\.keep_model=true"):
         load_run(config.folder)
+
+
+def test_an_answer_has_a_title_only_where_its_label_has_one() -> None:
+    assert Answer("positive", title="").row() == {"prediction": "positive"}
+    assert Answer("1", title="positive").row() == {"prediction": "1", "title": "positive"}

@@ -107,3 +107,12 @@ def test_records_without_a_checksum_are_taken_and_told(tmp_path: Path) -> None:
     assert len(found.records) == 2
     assert found.notes == ("2 records have no checksum, being of an early version: taken as found",)
     assert [read_record(folder) for folder in found.folders] == list(found.records)
+
+
+def test_a_folder_that_is_none_is_refused_with_the_nearest_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "ruins.csv").touch()
+    with pytest.raises(RunFolderError, match=r"ruins: there is no such folder; did you mean 'runs'\? Allowed: runs$"):
+        read_records([tmp_path / "ruins"])
+    with pytest.raises(RunFolderError, match=r"ruins.csv is a file, where a folder of runs is meant$"):
+        read_records([tmp_path / "ruins.csv"])

@@ -69,10 +69,10 @@ def test_runs_on_other_data_are_no_pair() -> None:
 
 def test_a_row_to_compare_with_that_is_none_or_several_is_refused() -> None:
     both = runs("mezo", MEZO) + runs("adam", ADAM)
-    with pytest.raises(UnknownNameError, match="unknown row 'adma'"):
+    with pytest.raises(UnknownNameError, match=r"unknown row 'adma'; did you mean 'adam'\? Allowed: adam, mezo$"):
         tabulate(both, Layout(versus="adma"))
     with pytest.raises(
-        UnknownNameError, match=r"unknown single row 'minilm-mlm'.*Allowed: minilm-mlm, adam, minilm-mlm"
+        UnknownNameError, match=r"unknown single row 'minilm-mlm'.*Allowed: 'minilm-mlm, adam', 'minilm-mlm, mezo'$"
     ):
         tabulate(both, Layout(versus="minilm-mlm"))
 

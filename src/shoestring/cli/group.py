@@ -21,7 +21,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ShoestringError as error:
-            report(error)
+            report(error, option="output.folder=..." if _name(ctx) in RESUMABLE else "--out")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             resumed = "; the same command goes on from the last checkpoint" if _name(ctx) in RESUMABLE else ""
@@ -29,11 +29,17 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
-def report(error: ShoestringError) -> None:
-    """Print an error and its notes to stderr, without colour where NO_COLOR is set (https://no-color.org)."""
+def report(error: ShoestringError, option: str = "output.folder=...") -> None:
+    """Print an error and its notes to stderr, without colour where NO_COLOR is set (https://no-color.org).
+
+    Args:
+        error: what went wrong.
+        option: what chooses another place where the disk refused one.
+    """
+    said = str(error).replace("choose another place with output.folder=...", f"choose another place with {option}")
     red = None if os.environ.get("NO_COLOR") else "red"
     typer.secho("error: ", fg=red, bold=True, nl=False, err=True)
-    typer.echo("\n".join([str(error), *getattr(error, "__notes__", ())]), err=True)
+    typer.echo("\n".join([said, *getattr(error, "__notes__", ())]), err=True)
 
 
 def _name(ctx: Any) -> str:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from shoestring.cli import options
-from shoestring.cli.table import FORMATS
+from shoestring.cli.table import FORMATS as _ALL
+
+FORMATS = tuple(name for name in _ALL if name != "parquet")  # There is no --out.
 
 
 def kernel_behaviour(
@@ -29,7 +31,7 @@ def kernel_behaviour(
     Runs by sgd are paired with kernels of formula sgd, those by adam with signgd and asymmetric-signgd, on one task
     with one setting; they must have kept their models (output.keep_model=true).
 
-        shoestring sweep recipes/kernel-behaviour/prompt.toml
+        shoestring sweep recipes/kernel-behaviour/roberta-base-k16.toml
         shoestring kernel-behaviour runs
     """
     from shoestring.cli import screen

@@ -76,6 +76,7 @@ def table(  # noqa: PLR0913 - typer reads the options from here
         shoestring table runs --format latex
     """
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
+    rows = options.chosen(by, "--by") if by is not None else ()
     given = {"--by": by, "--columns": columns, "--metric": metric, "--all": every, "--median": median}
     _refuse_together(given | {"--versus": versus, "--against": against, "--set": set_})
     format_ = format_of(format_, out)
@@ -86,12 +87,12 @@ def table(  # noqa: PLR0913 - typer reads the options from here
     from shoestring.runs.table import Layout, tabulate
 
     found = read_records(runs)
-    layout = Layout(options.names(by or ""), columns or "task", metric, wanted, every, costs, median, versus)
+    layout = Layout(rows, columns or "task", metric, wanted, every, costs, median, versus)
     try:
         if against is not None:
             from shoestring.runs.against import compare
 
-            made = compare(_study(against, set_ or [], wanted), found.records, with_costs=costs)
+            made = compare(_study(against, set_ or [], wanted, runs), found.records, with_costs=costs)
         else:
             made = tabulate(found.records, layout)
     except RunFolderError as error:
@@ -121,15 +122,27 @@ def format_of(given: str | None, out: Path | None) -> str:
     return chosen
 
 
-def _study(text: str, keys: list[str], seeds: tuple[int, ...]) -> Study:
+def _study(text: str, keys: list[str], seeds: tuple[int, ...], runs: list[Path]) -> Study:
     from dataclasses import replace
 
     from shoestring.runs.recipes import find_recipe
+    from shoestring.runs.record import CONFIG
     from shoestring.runs.study import load_study
 
     path = Path(text)
-    study = load_study(path if path.exists() else find_recipe(text), keys, seeds=seeds)
+    file = path if path.exists() else find_recipe(text)
+    study = load_study(file, keys, seeds=seeds)
+    if len(runs) == 1 and not (runs[0] / CONFIG).is_file() and not _writes_to(study, runs[0]):
+        study = load_study(file, keys, seeds=seeds, out=str(runs[0]))  # What is missing belongs beside the others.
     return replace(study, source=text)  # As it was given: commands in notes are read by people.
+
+
+def _writes_to(study: Study, folder: Path) -> bool:
+    from shoestring.runs.config import OutputSettings
+
+    places = {str(arm.base.get("output", {}).get("folder", OutputSettings().folder)) for arm in study.arms}
+    said = any(text.startswith("output") for text in study.fixed)
+    return said or all(Path(place).resolve() == folder.resolve() for place in places)
 
 
 def write(table: TableData, format_: str, out: Path | None) -> None:

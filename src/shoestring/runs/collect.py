@@ -76,7 +76,9 @@ def read_records(paths: Iterable[Path]) -> Collected:
 
 def _run_folders(path: Path) -> list[Path]:
     if not path.is_dir():
-        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        if path.exists():
+            raise RunFolderError(f"{path} is a file, where a folder of runs is meant")
+        near = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
         raise RunFolderError(f"{path}: there is no such folder{suggest(path.name, near)}")
     if _is_run(path):
         return [path]

@@ -166,9 +166,10 @@ def _chosen(side: Selected) -> dict[tuple[str, int], Record]:
         mixed = [key for key in flats[0] if is_identity(key) and any(flat.get(key) != flats[0][key] for flat in flats)]
         if mixed:
             values = ", ".join(sorted({str(flat.get(mixed[0])) for flat in flats}))
+            further = "," if side.conditions else "@"
             raise RunFolderError(
                 f"{side.name}: runs on {task} differ in {mixed[0]} ({values}), so they are not trials of one method; "
-                f"choose with {side.name}@{mixed[0]}=..."
+                f"choose with {side.name}{further}{mixed[0]}=..."
             )
     return {key: best(runs, runs[0].main_metric) for key, runs in groups.items()}
 
@@ -231,7 +232,10 @@ def _flips(pairs: Sequence[tuple[Record, Record]], folders: Mapping[str, Path], 
     for a, b in pairs:
         try:
             left, right = (_answers(folders[run.run_id]) for run in (a, b))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            notes.append(f"answers are not compared: {error.filename} cannot be read: {error.strerror or error}")
+            return
+        except ValueError as error:
             notes.append(f"answers are not compared: {error}")
             return
         for key in (key for key in left if key in right and _gold(left[key]) == _gold(right[key])):

@@ -56,7 +56,7 @@ class Answer:
 
     def row(self) -> dict[str, Any]:
         """Return what there is, by name."""
-        found = {"prediction": self.prediction, "title": self.title, "probability": self.probability}
+        found = {"prediction": self.prediction, "title": self.title or None, "probability": self.probability}
         return {name: value for name, value in {**found, "scores": self.scores}.items() if value is not None}
 
 

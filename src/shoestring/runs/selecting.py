@@ -26,11 +26,13 @@ class Selected:
         name: how they were asked for.
         records: the finished ones, each run id once.
         folders: the folder of each.
+        conditions: what stands behind the `@` of the name, if anything does.
     """
 
     name: str
     records: tuple[Record, ...]
     folders: dict[str, Path]
+    conditions: str = ""
 
 
 def select(text: str) -> Selected:
@@ -41,7 +43,11 @@ def select(text: str) -> Selected:
         UnknownNameError: if no run has the key.
     """
     place, at, conditions = text.rpartition("@")
-    if not at or Path(text).exists() or "=" not in conditions:
+    if not at or Path(text).exists():
+        place, conditions = text, ""
+    elif "=" not in conditions and Path(place).is_dir():
+        raise RunFolderError(f"{text}: {conditions!r} is not of the form KEY=VALUE")
+    elif "=" not in conditions:
         place, conditions = text, ""
     found = read_records([Path(place)])
     flats = [flatten(record) for record in found.records]
@@ -51,11 +57,13 @@ def select(text: str) -> Selected:
     for record, folder, flat in zip(found.records, found.folders, flats, strict=True):
         if record.status == "ok" and all(_is(flat.get(key), value) for key, value in wanted.items()):
             records[record.run_id], folders[record.run_id] = record, folder
+    if not flats:
+        raise RunFolderError(f"{text}: no run there has ended")
     if not records:
         raise RunFolderError(
             f"{text}: none of the {len(flats)} runs there has finished and is meant{_there(wanted, flats)}"
         )
-    return Selected(text, tuple(records.values()), folders)
+    return Selected(text, tuple(records.values()), folders, conditions)
 
 
 def _conditions(text: str, flats: Sequence[dict[Key, Any]]) -> dict[Key, Any]:

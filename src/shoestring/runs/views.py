@@ -159,4 +159,9 @@ def _row_named(found: Arrangement, name: str) -> Mark:
     ]
     if len(fitting) == 1:
         return fitting[0]
-    raise UnknownNameError("row" if not fitting else "single row", name, [mark.name for mark in fitting or found.marks])
+    if fitting:
+        raise UnknownNameError("single row", name, [repr(mark.name) for mark in fitting])
+    parts = [text for mark in found.marks for text in mark.texts]
+    # A part that is one row's alone names it; names of whole rows have commas in them, which a list hides.
+    alone = {text for text in parts if parts.count(text) == 1}
+    raise UnknownNameError("row", name, alone or [repr(mark.name) for mark in found.marks])
