@@ -61,3 +61,10 @@ def test_a_copy_that_cannot_be_written_names_its_own_option(shell: Shell, tmp_pa
     (tmp_path / "taken").touch()
     error = shell.error("recipes", "copy", "mezo/opt-13b", "--out", tmp_path / "taken" / "mine.toml")
     assert error.endswith("a file of this name is there; choose another place with --out\n")
+
+
+def test_a_recipe_of_a_file_is_shown(shell: Shell, tmp_path: Path) -> None:
+    shell("recipes", "copy", "mezo/opt-13b", "--out", tmp_path / "mine.toml")
+    shown, _ = shell("recipes", "show", "mezo/opt-13b")
+    mine, _ = shell("recipes", "show", tmp_path / "mine.toml")
+    assert mine == shown.replace("mezo/opt-13b: ", f"{tmp_path / 'mine.toml'}: ", 1)

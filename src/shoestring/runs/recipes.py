@@ -96,13 +96,14 @@ def recipe_or_file(path: Path) -> Path:
 
 
 def load_recipe(text: str) -> Recipe:
-    """Return a recipe of the package.
+    """Return a recipe of the package, or of a file.
 
     Raises:
-        UnknownNameError: if there is none of that name.
+        UnknownNameError: if there is neither a file nor a recipe of that name.
     """
-    path = find_recipe(text)
-    name = next(known for known, file in recipe_paths().items() if file == path)
+    own = Path(text).is_file()
+    path = Path(text) if own else find_recipe(text)
+    name = text if own else next(known for known, file in recipe_paths().items() if file == path)
     return Recipe(name, path, load_study(path), _head(path.read_text(encoding="utf-8")))
 
 
