@@ -206,3 +206,14 @@ prompt.demonstrations.kind = "in-context"
     assert [slot.row[1:] for slot in slots_of(study)] == [("4",), ("8",)]
     records = [of_config(trial.config, test) for trial, test in zip(study.trials(), (0.6, 0.7), strict=True)]
     assert [row[2].text.split()[0] for row in compare(study, records).rows] == ["60.0", "70.0"]
+
+
+def test_published_numbers_of_no_cell_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.toml"
+    path.write_text(RECIPE.replace("SST-2 = [70.0, 2.0]", "SST2 = [70.0, 2.0]"))
+    assert "published, but no cell here: SST2 of MeZO" in compare(load_study(path), []).notes
+
+
+def test_one_cell_is_one_cell(study: Study) -> None:
+    notes = compare(study, made(study, "MeZO", "SST-2", 0.7, 0.7)).notes
+    assert "of 1 cell that can be compared, ours is within in 1" in notes

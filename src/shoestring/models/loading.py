@@ -79,7 +79,8 @@ def load_tokenizer(settings: ModelSettings, *, alone: bool = False) -> PreTraine
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
         raise ModelError(
-            f"model.name={settings.name!r}: the tokenizer cannot be loaded: {first_line(error)}{_no_folder(settings)}"
+            f"model.name={settings.name!r}: the tokenizer cannot be loaded: "
+            f"{first_line(error).rstrip('.')}{_no_folder(settings)}"
         ) from error
 
 

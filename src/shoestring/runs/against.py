@@ -98,6 +98,7 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
         _MARKS,
         *_tally(slots, chosen),
         *dict.fromkeys(entry.source for slot in slots for entry in slot.published),
+        *_idle(study, slots),
         f"{there:,} of the recipe's {len(study.configs()):,} runs are there",
         *_missing(study, found, chosen),
         *_stranger_notes(strangers, slots),
@@ -117,6 +118,16 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
         _caption(study, slots),
         tuple(notes),
     )
+
+
+def _idle(study: Study, slots: Sequence[Slot]) -> list[str]:
+    """Name published numbers that no cell of the study has, being misspelt or not asked for."""
+    used = {(id(entry), slot.column) for slot in slots for entry in slot.published}
+    return [
+        f"published, but no cell here: {', '.join(idle)}{f' of {entry.variant}' if entry.variant else ''}"
+        for entry in study.settings.published
+        if (idle := [value for value in entry.values if (id(entry), value) not in used])
+    ]
 
 
 def slots_of(study: Study) -> list[Slot]:
@@ -229,7 +240,8 @@ def _tally(slots: Sequence[Slot], chosen: dict[Any, dict[int, Record]]) -> list[
     marked = [mark for mark in marks if mark]
     if not marked:
         return []
-    return [f"of {len(marked)} cells that can be compared, ours is within in {marked.count(WITHIN)}"]
+    cells = "1 cell" if len(marked) == 1 else f"{len(marked)} cells"
+    return [f"of {cells} that can be compared, ours is within in {marked.count(WITHIN)}"]
 
 
 def _missing(study: Study, found: dict[Any, Slot], chosen: dict[Any, dict[int, Record]]) -> list[str]:
