@@ -10,13 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from shoestring.runs.arranging import Arrangement, Layout, arrange
 from shoestring.runs.collect import read_records
-from shoestring.runs.costs import trained_weights
 from shoestring.runs.folder import MODEL
-from shoestring.runs.grouping import Mark
 from shoestring.runs.record import Record
-from shoestring.runs.views import mean_and_spread
+from shoestring.tables.arranging import Arrangement, Layout, arrange
+from shoestring.tables.grouping import Mark
+from shoestring.tables.views import mean_and_spread
 
 _TOKENIZER = ("tokenizer", "special_tokens", "vocab", "merges", "added_tokens", "chat_template")
 
@@ -27,14 +26,14 @@ def table(folder: Path) -> str:
     methods = [place.mark.name.partition("=")[2] or place.mark.name for place in found.places]
     lines = [f"| `tuning.kind` | weights | saved, kB | {' | '.join(f'`{name}`' for name in methods)} |"]
     lines.append("|---|---|---|" + "---|" * len(methods))
-    rows = sorted(found.marks, key=lambda mark: -max(map(trained_weights, _records(found, mark))))
+    rows = sorted(found.marks, key=lambda mark: -max(run.trained_weights for run in _records(found, mark)))
     return "\n".join([*lines, *(_row(found, mark, folder) for mark in rows)])
 
 
 def _row(found: Arrangement, mark: Mark, folder: Path) -> str:
     records = _records(found, mark)
     saved = max(_bytes(folder / record.run_id / MODEL) for record in records)
-    cells = [f"`{mark.texts[0]}`", f"{max(map(trained_weights, records)):,}", f"{saved / 1000:,.1f}"]
+    cells = [f"`{mark.texts[0]}`", f"{max(run.trained_weights for run in records):,}", f"{saved / 1000:,.1f}"]
     for place in found.places:
         values = [run.metrics[place.test][place.metric] for run in found.chosen.get((mark, place), {}).values()]
         mean, spread, _ = mean_and_spread(values or [float("nan")])

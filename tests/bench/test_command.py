@@ -10,7 +10,7 @@ from shoestring.bench.settings import Report
 from shoestring.cli import bench, bench_options
 from shoestring.cli.bench import command_of
 from shoestring.cli.bench_tables import steps_table
-from shoestring.runs.formats import as_text
+from shoestring.tables.formats import as_text
 
 FEW = ["--model", "tiny", "--dtype", "float32", "--directions", "gaussian", "--engine", "replay", "--closure", "plain"]
 FEW += ["--batch-size", "2", "--tokens", "8", "--rounds", "2", "--noise-elements", "500", "--threads", "1"]

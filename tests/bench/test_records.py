@@ -10,7 +10,7 @@ from shoestring.bench.records import RecordSettings, bench_records, made_up, stu
 from shoestring.cli.bench_records import records_table
 from shoestring.progress import Silent
 from shoestring.runs.collect import read_records
-from shoestring.runs.table import tabulate
+from shoestring.tables.table import tabulate
 
 
 def test_records_are_made_of_a_published_study_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from shoestring.bench.tuning import (
 from shoestring.bench.work import prepare
 from shoestring.cli.bench_tuning_table import tuning_table
 from shoestring.errors import ModelError, UnknownNameError
-from shoestring.runs.formats import as_text
+from shoestring.tables.formats import as_text
 
 SMALL = Workload(batch_size=2, tokens=8, candidates=2)
 SETTINGS = TuningBenchSettings(models=("tiny-masked",), tunings=("apet", "full", "bitfit"), workload=SMALL, rounds=1)

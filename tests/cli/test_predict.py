@@ -60,7 +60,9 @@ def test_jsonl_and_standard_input_go_to_the_screen(made: RunConfig, shell: Shell
 
 
 def test_tsv_has_a_line_a_row(made: RunConfig, shell: Shell, wanted: list[dict[str, Any]]) -> None:
-    Path("new.json").write_text(json.dumps([{"sentence": "a fine\nfilm\t!"}, {"sentence": TEXTS[1], "n": [1], "x": 0.123456789}]))
+    Path("new.json").write_text(
+        json.dumps([{"sentence": "a fine\nfilm\t!"}, {"sentence": TEXTS[1], "n": [1], "x": 0.123456789}])
+    )
     shell("predict", made.folder, "new.json", "--out", "new.tsv")
     lines = [line.split("\t") for line in Path("new.tsv").read_text().splitlines()]
     titles = ["title"] if "title" in wanted[0] else []

@@ -11,10 +11,10 @@ from cli.conftest import Shell
 from shoestring.cli import sweep_screen
 from shoestring.cli.sweep_screen import remaining, spell, summary
 from shoestring.errors import WorkerError
-from shoestring.runs.launchers.base import Ended
-from shoestring.runs.plan import Plan, Tally
-from shoestring.runs.study import load_study
-from shoestring.runs.sweep import Sweep
+from shoestring.studies.launchers.base import Ended
+from shoestring.studies.plan import Plan, Tally
+from shoestring.studies.study import load_study
+from shoestring.studies.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 RECIPE = """\

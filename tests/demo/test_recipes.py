@@ -12,8 +12,8 @@ from shoestring.demo.pretrain import ModelSettings
 from shoestring.demo.sizes import ensure_sizes
 from shoestring.runs.config import RunConfig
 from shoestring.runs.run import run
-from shoestring.runs.study import load_study
-from shoestring.runs.trials import Study
+from shoestring.studies.study import load_study
+from shoestring.studies.trials import Study
 from shoestring.tuning.base import TUNINGS
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")

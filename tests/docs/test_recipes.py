@@ -16,8 +16,8 @@ from docs.recipe_data import architecture_of, write_models, write_originals
 from shoestring import load_config, run
 from shoestring.config import apply_overrides, build
 from shoestring.runs.config import RunConfig
-from shoestring.runs.keys import has_key
-from shoestring.runs.study import Study, Trial, load_study
+from shoestring.studies.keys import has_key
+from shoestring.studies.study import Study, Trial, load_study
 from shoestring.tasks.metrics import METRICS
 
 OWN_TEST = {"demo"}  # Its task and models are made by `shoestring demo --export`; see tests/demo.

@@ -23,7 +23,7 @@ from shoestring.models.prompted import PromptedModel
 from shoestring.progress import Silent
 from shoestring.runs.record import read_record
 from shoestring.runs.run import run
-from shoestring.runs.table import tabulate
+from shoestring.tables.table import tabulate
 from shoestring.tuning.catalog.bitfit import BitFit
 
 THREE = ("terrible", "fine", "great")

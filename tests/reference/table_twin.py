@@ -1,4 +1,4 @@
-"""Tables, slowly: one loop over everything for every cell, no shared code with `shoestring.runs.table`."""
+"""Tables, slowly: one loop over everything for every cell, no shared code with `shoestring.tables.table`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from shoestring.report.figures import (
 from shoestring.report.rows import labels
 from shoestring.report.series import COSTS, Figure, Line, Point
 from shoestring.runs.record import Record
-from shoestring.runs.table import Layout, arrange, tabulate
+from shoestring.tables.table import Layout, arrange, tabulate
 
 SEEDS = (13, 21, 42)
 

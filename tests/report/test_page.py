@@ -14,7 +14,7 @@ from shoestring.report import page as page_module
 from shoestring.report.data import Limits, page_data
 from shoestring.report.page import embedded, render
 from shoestring.report.write import write_report
-from shoestring.runs.table import Layout, tabulate
+from shoestring.tables.table import Layout, tabulate
 
 PAGE = Path(page_module.__file__).parent / "page"
 

@@ -14,7 +14,7 @@ from shoestring.report.figures import cost_figure
 from shoestring.report.page import __file__ as page_file
 from shoestring.report.plot import figure_of
 from shoestring.report.series import AXES, COSTS
-from shoestring.runs.table import arrange
+from shoestring.tables.table import arrange
 
 STARTS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 

@@ -11,7 +11,7 @@ import tiny
 from report import made
 from shoestring.report.write import write_report
 from shoestring.runs.run import run
-from shoestring.runs.table import shown
+from shoestring.tables.table import shown
 
 STEPS = {"steps": 4, "batch_size": 4, "eval_every": 2, "log_every": 1, "lr": 1e-3}
 

@@ -19,9 +19,9 @@ from shoestring.kernels import outputs_of, scores_of
 from shoestring.models.evaluation import evaluate
 from shoestring.models.sharing import Sharing
 from shoestring.runs.behaviour import FILE, Behaviour, Looking, evenly, measure
-from shoestring.runs.behaviour_table import behaviour_table, kernel_behaviour, pairs
 from shoestring.runs.record import Record
 from shoestring.runs.run import prepare, run
+from shoestring.tables.behaviour_table import behaviour_table, kernel_behaviour, pairs
 from shoestring.tuning.load import load_tuned
 
 KEPT: dict[str, Any] = {"keep_model": True}

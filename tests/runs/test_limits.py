@@ -10,11 +10,11 @@ import tiny
 from shoestring.errors import PrunedError, RunFolderError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.limits import Limits, dev_values, limits_of
-from shoestring.runs.plan import Tally, look, planned
 from shoestring.runs.record import read_record
 from shoestring.runs.run import run
-from shoestring.runs.table import tabulate
-from shoestring.runs.trials import Trial
+from shoestring.studies.plan import Tally, look, planned
+from shoestring.studies.trials import Trial
+from shoestring.tables.table import tabulate
 
 
 def test_limits_are_medians_of_three_runs_at_least() -> None:

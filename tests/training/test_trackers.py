@@ -10,8 +10,8 @@ import pytest
 
 import tiny
 from shoestring.errors import ConfigError, MissingPackageError
-from shoestring.runs.attempt import Attempts
 from shoestring.runs.run import run
+from shoestring.studies.attempt import Attempts
 from shoestring.training import trackers
 from shoestring.training.trackers import Tracking
 

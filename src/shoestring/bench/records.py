@@ -18,14 +18,14 @@ from shoestring.bench.settings import Timed
 from shoestring.bench.timing import lap, timed
 from shoestring.config import Settings
 from shoestring.progress import Progress
-from shoestring.runs.against import compare
 from shoestring.runs.collect import read_records
 from shoestring.runs.environment import environment
-from shoestring.runs.recipes import find_recipe
 from shoestring.runs.record import Memory, PassCounts, Record, SplitSizes, Weights, write_record
-from shoestring.runs.study import Study, Trial, load_study
-from shoestring.runs.table import tabulate
 from shoestring.seeds import numpy_stream
+from shoestring.studies.against import compare
+from shoestring.studies.recipes import find_recipe
+from shoestring.studies.study import Study, Trial, load_study
+from shoestring.tables.table import tabulate
 
 RECIPE = "mezo/roberta-large-k16"
 GOAL = 2.0

@@ -36,7 +36,7 @@ def threads_of(threads: int | None) -> int:
     """Return how many processor threads to use: as asked, or torch's own number."""
     import torch
 
-    from shoestring.runs.launch import cores
+    from shoestring.studies.launch import cores
 
     if threads is not None and threads > cores():
         raise typer.BadParameter(f"--threads {threads}: this process may use {cores()} of the processor's cores")

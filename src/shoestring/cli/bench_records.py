@@ -11,7 +11,7 @@ from shoestring.cli.bench_options import Format, Out, Rounds, check_place, comma
 
 if TYPE_CHECKING:
     from shoestring.bench.records import RecordReport
-    from shoestring.runs.cells import TableData
+    from shoestring.tables.cells import TableData
 
 
 def table(
@@ -30,7 +30,7 @@ def table(
     with screen.waiting("loading torch"):
         from shoestring.bench.records import RecordSettings, bench_records
         from shoestring.cli.summary import print_table
-        from shoestring.runs.formats import FORMATS
+        from shoestring.tables.formats import FORMATS
     settings = RecordSettings(records=records, rounds=rounds)
     command = command_line("table", {"records": records, "rounds": rounds})
     made = records_table(measured(bench_records, settings, command, out))
@@ -43,7 +43,7 @@ def table(
 def records_table(report: RecordReport) -> TableData:
     """Return the table, the goal beside the figure that it is about."""
     from shoestring.bench.records import GOAL
-    from shoestring.runs.cells import Cell, Column, TableData
+    from shoestring.tables.cells import Cell, Column, TableData
 
     rows: list[tuple[Cell, Cell]] = []
     for number, row in enumerate(report.rows, start=1):

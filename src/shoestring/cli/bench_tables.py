@@ -9,8 +9,8 @@ import typer
 
 from shoestring.bench.settings import KernelRow, Report, StepRow, Timed
 from shoestring.cli.summary import print_table
-from shoestring.runs.formats import FORMATS
-from shoestring.runs.table import MIB, Cell, Column, TableData, Value
+from shoestring.tables.formats import FORMATS
+from shoestring.tables.table import MIB, Cell, Column, TableData, Value
 
 _NONE = Cell("–", (None,))  # noqa: RUF001 - the dash that stands for a missing number
 

@@ -8,8 +8,8 @@ import typer
 
 from shoestring.bench.tuning import FLOOR, FROZEN, LIMIT, TuningReport, TuningRow
 from shoestring.cli.summary import print_table
-from shoestring.runs.formats import FORMATS
-from shoestring.runs.table import MIB, Cell, Column, TableData
+from shoestring.tables.formats import FORMATS
+from shoestring.tables.table import MIB, Cell, Column, TableData
 
 _NONE = Cell("–", (None,))  # noqa: RUF001 - the dash that stands for a missing number
 _RATIOS = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from shoestring.runs.cells import TableData
-    from shoestring.runs.comparing import Comparison, Flips, Result
+    from shoestring.tables.cells import TableData
+    from shoestring.tables.comparing import Comparison, Flips, Result
 
 _WIDEST = 48
 
@@ -28,8 +28,8 @@ def compare(
 
         shoestring compare runs@method=mezo runs@method=adam
     """
-    from shoestring.runs.comparing import compare_runs
-    from shoestring.runs.selecting import select
+    from shoestring.tables.comparing import compare_runs
+    from shoestring.tables.selecting import select
 
     sides = select(a), select(b)
     found = compare_runs(*sides)
@@ -37,8 +37,8 @@ def compare(
         typer.echo(json.dumps(_plain(found), indent=2, ensure_ascii=False))
         return
     from shoestring.cli import screen
-    from shoestring.runs.describing import describe
-    from shoestring.runs.formats import as_text
+    from shoestring.tables.describing import describe
+    from shoestring.tables.formats import as_text
 
     console = screen.out()
     for name, side in zip("AB", sides, strict=True):
@@ -57,7 +57,7 @@ def compare(
 
 
 def _tables(found: Comparison) -> list[TableData]:
-    from shoestring.runs.cells import Cell, Column, TableData
+    from shoestring.tables.cells import Cell, Column, TableData
 
     heads = tuple(Column(head, "left", (head,)) for head in ("", "A", "B"))
     tables: list[TableData] = []
@@ -82,8 +82,8 @@ def _tables(found: Comparison) -> list[TableData]:
 
 
 def _result(one: Result) -> tuple[str, ...]:
-    from shoestring.runs.cells import shown, title
-    from shoestring.runs.views import mean_and_spread, p_shown
+    from shoestring.runs.words import shown, title
+    from shoestring.tables.views import mean_and_spread, p_shown
 
     texts = []
     for side in (one.a, one.b):
@@ -97,7 +97,7 @@ def _result(one: Result) -> tuple[str, ...]:
 
 
 def _flip_lines(flips: Flips) -> list[str]:
-    from shoestring.runs.views import p_shown
+    from shoestring.tables.views import p_shown
 
     p = "" if flips.p is None else f"; p = {p_shown(flips.p)} (McNemar, exact)"
     lines = [
@@ -111,8 +111,8 @@ def _flip_lines(flips: Flips) -> list[str]:
 
 
 def _values(values: tuple[Any, ...]) -> str:
-    from shoestring.runs.commands import toml_value
-    from shoestring.runs.grouping import NOTHING
+    from shoestring.tables.commands import toml_value
+    from shoestring.tables.grouping import NOTHING
 
     text = ", ".join(NOTHING if value is None else toml_value(value) for value in values)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"

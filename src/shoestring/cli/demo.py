@@ -35,7 +35,7 @@ def demo(
     with screen.waiting("loading torch and transformers"):
         from shoestring.cli.summary import print_table
         from shoestring.demo.show import build_assets, build_sizes, run_demo
-        from shoestring.runs.table import tabulate
+        from shoestring.tables.table import tabulate
     if export is not None:
         from shoestring.demo import export as playground
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shoestring.bench.gram_settings import GramReport, GramRow
 from shoestring.bench.settings import Timed
 from shoestring.cli.bench_tables import machine, print_tables
-from shoestring.runs.table import MIB, Cell, Column, TableData
+from shoestring.tables.table import MIB, Cell, Column, TableData
 
 
 def print_gram_report(report: GramReport, format_: str) -> None:

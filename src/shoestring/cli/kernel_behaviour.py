@@ -38,9 +38,9 @@ def kernel_behaviour(
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.runs.behaviour import Looking
-        from shoestring.runs.behaviour_table import kernel_behaviour as compare
+        from shoestring.tables.behaviour_table import kernel_behaviour as compare
     from shoestring.cli.summary import print_table
-    from shoestring.runs.formats import FORMATS as formats
+    from shoestring.tables.formats import FORMATS as formats
 
     with screen.progress() as progress:
         made = compare(runs, Looking(examples, batch_size), progress)

@@ -110,7 +110,7 @@ def recipe_and_overrides(recipe: str | None, overrides: Sequence[str] | None) ->
         return None, [recipe, *rest]
     if Path(recipe).exists():
         return Path(recipe), rest
-    from shoestring.runs.recipes import recipe_or_file
+    from shoestring.studies.recipes import recipe_or_file
 
     return recipe_or_file(Path(recipe)), rest
 

@@ -56,7 +56,7 @@ def plot(  # noqa: PLR0913 - typer reads the options from here
     from shoestring.cli import screen
     from shoestring.report.drawing import format_of, need_matplotlib, save
     from shoestring.report.plot import figure_of
-    from shoestring.runs.table import Layout
+    from shoestring.tables.table import Layout
 
     format_of(out)
     need_matplotlib()

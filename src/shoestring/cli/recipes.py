@@ -11,7 +11,7 @@ import typer
 from shoestring.cli.group import Commands
 
 if TYPE_CHECKING:
-    from shoestring.runs.recipes import Recipe
+    from shoestring.studies.recipes import Recipe
 
 recipes = typer.Typer(cls=Commands, help="List, show and copy the published recipes.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ Name = Annotated[
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the recipes: title, model, how many runs, how many published numbers stand beside them."""
     from shoestring.cli import screen
-    from shoestring.runs.recipes import load_recipes
+    from shoestring.studies.recipes import load_recipes
 
     rows = [_row(recipe) for recipe in load_recipes()]
     if as_json:
@@ -55,9 +55,9 @@ def show(
 ) -> None:
     """Show a recipe: what it is, its variants and what they are swept over, and the published numbers."""
     from shoestring.cli import screen
-    from shoestring.runs.formats import as_text
-    from shoestring.runs.recipe_table import published_table
-    from shoestring.runs.recipes import load_recipe
+    from shoestring.studies.recipe_table import published_table
+    from shoestring.studies.recipes import load_recipe
+    from shoestring.tables.formats import as_text
 
     recipe = load_recipe(name)
     if toml:
@@ -88,7 +88,7 @@ def copy(
 ) -> None:
     """Copy a recipe, to change it."""
     from shoestring.cli import screen
-    from shoestring.runs.recipes import copy_recipe
+    from shoestring.studies.recipes import copy_recipe
 
     target = copy_recipe(name, out, force=force)
     screen.out().print(f"{target}: run it with shoestring sweep {target}", style="green")

@@ -42,7 +42,7 @@ def report(
     rows = options.chosen(by, "--by") if by is not None else ()
     from shoestring.cli import screen
     from shoestring.report.write import write_report
-    from shoestring.runs.table import Layout
+    from shoestring.tables.table import Layout
 
     layout = Layout(rows, metric=metric, seeds=wanted, every_trial=every)
     with screen.waiting("reading runs"):

@@ -77,7 +77,7 @@ def _configs(
 
     notes: dict[str, None] = {}  # The same for every seed.
     if path is not None and STUDY in load_toml(path):
-        from shoestring.runs.study import load_study
+        from shoestring.studies.study import load_study
 
         count = load_study(path).count
         notes[f"{path} is a study of {count:,} runs; shoestring sweep {path} makes them all, run makes its base"] = None

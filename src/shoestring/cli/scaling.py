@@ -27,7 +27,7 @@ def scaling(
     """
     chosen = format_of(format_, out)
     from shoestring.runs.collect import read_records
-    from shoestring.runs.scaling import layout_of, scaling_table
+    from shoestring.studies.scaling import layout_of, scaling_table
 
     found = read_records(runs)
     table = scaling_table(found.records)
@@ -35,7 +35,7 @@ def scaling(
         from shoestring.report.drawing import format_of as form_of
         from shoestring.report.drawing import need_matplotlib, save
         from shoestring.report.figures import scaling_figure
-        from shoestring.runs.arranging import arrange
+        from shoestring.tables.arranging import arrange
 
         form_of(plot)
         need_matplotlib()

@@ -9,8 +9,8 @@ import typer
 from shoestring.bench.scoring_settings import TRAINING, ScoringReport, ScoringRow
 from shoestring.bench.settings import Timed
 from shoestring.cli.summary import print_table
-from shoestring.runs.formats import FORMATS
-from shoestring.runs.table import Cell, Column, TableData
+from shoestring.tables.formats import FORMATS
+from shoestring.tables.table import Cell, Column, TableData
 
 
 def print_scoring(report: ScoringReport, format_: str) -> None:

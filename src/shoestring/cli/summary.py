@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shoestring.cli import screen
-from shoestring.runs.formats import as_rich, as_text
 from shoestring.runs.record import Record
-from shoestring.runs.table import MIB, TableData, shown, tabulate, title, trained_weights
+from shoestring.tables.formats import as_rich, as_text
+from shoestring.tables.table import MIB, TableData, shown, tabulate, title
 
 _SHARES = {"accuracy", "f1"}  # in percent; correlations, times 100 like them, are no shares of anything
 
@@ -59,7 +59,7 @@ def _lines(record: Record, folder: Path) -> list[tuple[str, str]]:
         peak = record.memory.peak / MIB
         lines.append(("memory", f"{peak:,.1f} MiB at most above {record.memory.weights / MIB:,.1f} MiB of weights"))
     if record.weights is not None:
-        lines.append(("trained", f"{trained_weights(record):,} of {record.weights.total:,} weights"))
+        lines.append(("trained", f"{record.trained_weights:,} of {record.weights.total:,} weights"))
     return [*lines, ("folder", str(folder))]
 
 

@@ -13,10 +13,10 @@ from typer.core import TyperGroup
 from shoestring.cli import options
 
 if TYPE_CHECKING:
-    from shoestring.runs.launchers.base import Launcher
-    from shoestring.runs.plan import Plan, Planned, Tally
-    from shoestring.runs.study import Study
-    from shoestring.runs.sweep import Sweep
+    from shoestring.studies.launchers.base import Launcher
+    from shoestring.studies.plan import Plan, Planned, Tally
+    from shoestring.studies.study import Study
+    from shoestring.studies.sweep import Sweep
 
 # Seconds between two times that the plan is written while a search adds to it.
 _PLAN_EVERY = 5.0
@@ -130,7 +130,7 @@ def status(
     shoestring sweep status runs
     """
     from shoestring.cli import sweep_screen
-    from shoestring.runs.plan import Tally, read_plans
+    from shoestring.studies.plan import Tally, read_plans
 
     paths, keys = _told_apart(where)
     files = [path for path in paths if not path.is_dir()]
@@ -148,7 +148,7 @@ def status(
 
 def _told_apart(texts: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Tell recipes, the package's own by their names too, and folders from `key=value`."""
-    from shoestring.runs.recipes import recipe_or_file
+    from shoestring.studies.recipes import recipe_or_file
 
     keys = [text for text in texts if "=" in text and not Path(text).exists()]
     paths = [recipe_or_file(Path(text)) for text in texts if text not in keys]
@@ -160,7 +160,7 @@ def _told_apart(texts: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _launcher(name: str, jobs: int | None, keys: Sequence[str]) -> Launcher:
     options.refuse_both("--jobs", jobs, "launcher.jobs", keys)
     from shoestring.config import apply_overrides, build
-    from shoestring.runs.launchers.base import LAUNCHERS
+    from shoestring.studies.launchers.base import LAUNCHERS
 
     table: dict[str, Any] = {"launcher": {} if jobs is None else {"jobs": jobs}}
     return build(LAUNCHERS.get(name), apply_overrides(table, keys)["launcher"] | {"kind": name}, f"launcher {name}")
@@ -173,7 +173,7 @@ def _studies(
     for option, value, key in (("--seeds", seeds, "seed"), ("--out", out, "output.folder")):
         options.refuse_both(option, value, key, keys)
     wanted = options.integers(seeds, "--seeds") if seeds is not None else ()
-    from shoestring.runs.study import load_study, read_over
+    from shoestring.studies.study import load_study, read_over
 
     swept = read_over(over or ())
     return [load_study(path, keys, swept, wanted, out) for path in paths]
@@ -186,7 +186,7 @@ def _sweep(studies: Sequence[Study], search: str, trials: int | None, *, prune: 
         raise typer.BadParameter("--trials is for --search random or tpe; a grid has all combinations")
     if search != "grid" and trials is None:
         raise typer.BadParameter(f"--search {search} needs --trials N: how many settings to try")
-    from shoestring.runs.sweep import Sweep
+    from shoestring.studies.sweep import Sweep
 
     how: Literal["grid", "random", "tpe"] = "random" if search == "random" else "tpe" if search == "tpe" else "grid"
     return Sweep.of(studies, how, trials or 1, prune=prune)
@@ -197,8 +197,8 @@ def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on
     from shoestring.cli import screen, sweep_screen
 
     with screen.waiting("loading torch and transformers"):
-        from shoestring.runs.engine import Engine
-        from shoestring.runs.sweep import refuse_changed
+        from shoestring.studies.engine import Engine
+        from shoestring.studies.sweep import refuse_changed
     with screen.progress() as progress:
         refuse_changed(made, tally, progress)
     made.write_plans()
@@ -238,7 +238,7 @@ def _print_tables(made: Sweep) -> None:
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
     from shoestring.errors import RunFolderError
-    from shoestring.runs.table import Layout, tabulate
+    from shoestring.tables.table import Layout, tabulate
 
     for study, trials in zip(made.studies, made.trials, strict=True):
         screen.out().print(study.title, style="bold")

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shoestring.cli import screen
-from shoestring.runs.plan import STATES, Planned, Seen, State, Tally, error_line, look
+from shoestring.studies.plan import STATES, Planned, Seen, State, Tally, error_line, look
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
     from shoestring.runs.config import RunConfig
-    from shoestring.runs.launchers.base import Ended
+    from shoestring.studies.launchers.base import Ended
 
 # Seconds between two lines where there is no terminal to draw on.
 _LINE_EVERY = 30.0

@@ -10,8 +10,8 @@ import typer
 from shoestring.cli import options
 
 if TYPE_CHECKING:
-    from shoestring.runs.study import Study
-    from shoestring.runs.table import TableData
+    from shoestring.studies.study import Study
+    from shoestring.tables.table import TableData
 
 FORMATS = ("text", "markdown", "latex", "csv", "parquet")
 _ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -84,13 +84,13 @@ def table(  # noqa: PLR0913 - typer reads the options from here
 
     from shoestring.errors import RunFolderError
     from shoestring.runs.collect import read_records
-    from shoestring.runs.table import Layout, tabulate
+    from shoestring.tables.table import Layout, tabulate
 
     found = read_records(runs)
     layout = Layout(rows, columns or "task", metric, wanted, every, costs, median, versus)
     try:
         if against is not None:
-            from shoestring.runs.against import compare
+            from shoestring.studies.against import compare
 
             made = compare(_study(against, set_ or [], wanted, runs), found.records, with_costs=costs)
         else:
@@ -125,9 +125,9 @@ def format_of(given: str | None, out: Path | None) -> str:
 def _study(text: str, keys: list[str], seeds: tuple[int, ...], runs: list[Path]) -> Study:
     from dataclasses import replace
 
-    from shoestring.runs.recipes import find_recipe
     from shoestring.runs.record import CONFIG
-    from shoestring.runs.study import load_study
+    from shoestring.studies.recipes import find_recipe
+    from shoestring.studies.study import load_study
 
     path = Path(text)
     file = path if path.exists() else find_recipe(text)
@@ -150,7 +150,7 @@ def write(table: TableData, format_: str, out: Path | None) -> None:
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
     from shoestring.files import make_folder, write_text
-    from shoestring.runs.formats import FORMATS as formats
+    from shoestring.tables.formats import FORMATS as formats
 
     if format_ == "text" and out is None:
         print_table(table)
@@ -158,7 +158,7 @@ def write(table: TableData, format_: str, out: Path | None) -> None:
     if out is None:
         typer.echo(formats.get(format_)(table), nl=False)
     elif format_ == "parquet":
-        from shoestring.runs.parquet import write_parquet
+        from shoestring.tables.parquet import write_parquet
 
         write_parquet(table, out)
     else:

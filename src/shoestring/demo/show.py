@@ -13,8 +13,8 @@ from shoestring.demo.pretrain import Report
 from shoestring.demo.sizes import ensure_sizes
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig, load_config
-from shoestring.runs.launch import cores, run_all
 from shoestring.runs.record import Record
+from shoestring.studies.launch import cores, run_all
 
 SEEDS = (13, 21, 42)
 

@@ -21,15 +21,15 @@ from shoestring.report.lines import CHANCE
 from shoestring.report.rows import backward, labels, panel_title
 from shoestring.report.series import COSTS, Figure, Point
 from shoestring.report.settings import Sheet, method_of, numbers_of, settings_of, surroundings_of
-from shoestring.runs.table import LOSS, Arrangement, Place, arrange, shown, tabulate
+from shoestring.tables.table import LOSS, Arrangement, Place, arrange, shown, tabulate
 from shoestring.tasks.metrics import METRICS
 from shoestring.tasks.spec import DEV
 
 if TYPE_CHECKING:
     from shoestring.report.logs import Logs
-    from shoestring.runs.grouping import Mark
     from shoestring.runs.record import Record
-    from shoestring.runs.table import Layout
+    from shoestring.tables.grouping import Mark
+    from shoestring.tables.table import Layout
 
 Json = dict[str, Any]
 DIGITS = 6

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from shoestring.report.lines import lines_of
 from shoestring.report.rows import backward, labels, panel_title
 from shoestring.report.series import COSTS, STEPS, Cost, Figure, Line, Panel, Point, Series, named, scale_of
-from shoestring.runs.table import LOSS, Arrangement, Place, best, mean_and_spread, trained_weights
+from shoestring.tables.table import LOSS, Arrangement, Place, best, mean_and_spread
 
 if TYPE_CHECKING:
     from shoestring.report.logs import Curve
-    from shoestring.runs.grouping import Mark
     from shoestring.runs.record import Record
+    from shoestring.tables.grouping import Mark
 
 TRAIN_LOSS = "train-loss"
 EXACT = ("weights", "forward-passes")
@@ -112,8 +112,7 @@ def _rate(runs: Iterable[Record]) -> float | None:
 def has_scaling(found: Arrangement) -> bool:
     """Return whether a row has trials with different numbers of trained weights."""
     return any(
-        len({trained_weights(run) for trials in seeds.values() for run in trials}) > 1
-        for seeds in found.trials.values()
+        len({run.trained_weights for trials in seeds.values() for run in trials}) > 1 for seeds in found.trials.values()
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from shoestring.errors import UnknownNameError
 from shoestring.report.rows import labels
 from shoestring.report.series import Line, scale_of
-from shoestring.runs.scaling import chance_of
-from shoestring.runs.table import Arrangement, Place, mean_and_spread
+from shoestring.studies.scaling import chance_of
+from shoestring.tables.table import Arrangement, Place, mean_and_spread
 
 if TYPE_CHECKING:
     from shoestring.runs.record import Record

@@ -21,7 +21,7 @@ from shoestring.report.refusing import noted
 from shoestring.report.rows import metrics_of
 from shoestring.report.series import AXES, COSTS, STEPS, Figure
 from shoestring.runs.collect import read_records
-from shoestring.runs.table import Arrangement, Layout, arrange
+from shoestring.tables.table import Arrangement, Layout, arrange
 
 Kind = Literal["points", "lines", "curves"]
 KINDS: tuple[Kind, ...] = ("points", "lines", "curves")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shoestring.runs.grouping import NOTHING
-from shoestring.runs.table import LOSS, Arrangement, Place
+from shoestring.tables.grouping import NOTHING
+from shoestring.tables.table import LOSS, Arrangement, Place
 
 if TYPE_CHECKING:
-    from shoestring.runs.grouping import Mark
+    from shoestring.tables.grouping import Mark
 
 
 def labels(found: Arrangement) -> dict[Mark, str]:

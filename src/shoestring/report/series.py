@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shoestring.runs.table import LOSS, MIB, title, trained_weights
+from shoestring.tables.table import LOSS, MIB, title
 
 if TYPE_CHECKING:
     from shoestring.runs.record import Record
@@ -121,7 +121,7 @@ COSTS: dict[str, Cost] = {
             "weights",
             "trained weights",
             log=True,
-            of=lambda record: None if record.weights is None else trained_weights(record),
+            of=lambda record: None if record.weights is None else record.trained_weights,
         ),
     )
 }

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shoestring.runs.grouping import flatten
-from shoestring.runs.table import MIB, shown, trained_weights
+from shoestring.tables.grouping import flatten
+from shoestring.tables.table import MIB, shown
 from shoestring.tasks.spec import DEV
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def numbers_of(record: Record) -> dict[str, str]:
     if record.memory is not None:
         found["peak MiB"] = f"{record.memory.peak / MIB:,.1f}"
     if record.weights is not None:
-        found["trained weights"] = f"{trained_weights(record):,} of {record.weights.total:,}"
+        found["trained weights"] = f"{record.trained_weights:,} of {record.weights.total:,}"
     found |= {name: _text(value) for name, value in record.facts.items() if not isinstance(value, list | dict)}
     return found | {"started": record.started, "finished": record.finished}
 

@@ -11,7 +11,7 @@ from shoestring.report.logs import Logs
 from shoestring.report.page import render
 from shoestring.report.refusing import elsewhere, noted
 from shoestring.runs.collect import read_records
-from shoestring.runs.table import Layout
+from shoestring.tables.table import Layout
 
 PAGE = "index.html"
 

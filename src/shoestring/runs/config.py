@@ -61,7 +61,7 @@ class OutputSettings(Settings):
 
 
 STUDY = "study"
-"""The section of a recipe that says which runs it is made of: see `runs.study`."""
+"""The section of a recipe that says which runs it is made of: see `studies.study`."""
 
 DEFAULTS = 1
 """Raised whenever the default of a setting changes, since run ids leave defaults out."""
@@ -225,7 +225,7 @@ def load_config(
     Where table or overrides ask for another `kind` of tuning or method than the recipe, the recipe's other keys of that
     section are left out, even those that both kinds have: a learning rate for one method is none for another. Keys that
     every kind of a section has (all of `[model]`) stay. A recipe's `[study]` says which runs there are besides; it is
-    for `runs.study`.
+    for `studies.study`.
 
     Args:
         recipe: a TOML file.

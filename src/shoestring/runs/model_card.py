@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from shoestring.config import essentials
 from shoestring.prompts.choose import Chosen, choose
 from shoestring.prompts.label_words import label_words
-from shoestring.runs.table import shown, title, trained_weights
+from shoestring.runs.words import shown, title
 from shoestring.tasks.spec import DEV, TEST
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def model_card(record: Record, config: RunConfig, form: Literal["model", "adapte
         _front_matter(record, config, form),
         f"# {_name(config)}\n",
         f"{base[0].upper()}{base[1:]}, tuned for `{config.task.name}` ({config.task.title or 'no title'}) by "
-        f"`{config.method.kind}` with tuning `{config.tuning.kind}`: {trained_weights(record):,} of "
+        f"`{config.method.kind}` with tuning `{config.tuning.kind}`: {record.trained_weights:,} of "
         f"{record.weights.total if record.weights else 0:,} weights were trained. {_what(form)}\n",
         "## Numbers\n\n" + "\n".join(_numbers(record, config)) + "\n",
         "## Data\n\n" + "\n".join(_data(record, config)) + "\n",

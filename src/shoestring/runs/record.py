@@ -105,6 +105,12 @@ class Record(Settings):
         return str(self.config["task"]["name"])
 
     @property
+    def trained_weights(self) -> int:
+        """The number of weights the method changed: none of them in a run whose method made no pass to fit."""
+        idle = self.passes is not None and self.passes.forward == 0 and self.passes.backward == 0
+        return 0 if idle or self.weights is None else self.weights.trained
+
+    @property
     def main_metric(self) -> str:
         """The task's main metric."""
         return str(self.config["task"]["metrics"][0])

@@ -1,0 +1,1 @@
+"""Tables of runs: who belongs together, which trial counts, what is shown."""

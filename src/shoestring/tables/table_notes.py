@@ -1,0 +1,116 @@
+"""What stands below a table: what was chosen among, what is missing, what was left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from shoestring.runs.record import Record
+from shoestring.tables.commands import Budget, moved
+from shoestring.tables.describing import FAILURES_SHOWN, describe
+from shoestring.tables.grouping import METHOD, MODEL, TASK, Key, Labels, Mark, is_identity
+from shoestring.tables.places import Place, Trials, heads_of, seed_of
+from shoestring.tasks.spec import TEST
+
+if TYPE_CHECKING:
+    from shoestring.tables.arranging import Layout
+
+_SPREAD = (TASK, MODEL, METHOD)
+
+
+def choice_note(trials: Trials, labels: Labels) -> list[str]:
+    """Say among how many trials dev chose, and what they differ in."""
+    groups = [group for seeds in trials.values() for group in seeds.values()]
+    counts = [len(group) for group in groups]
+    if max(counts) == 1:
+        return []
+    many = f"up to {max(counts)}" if min(counts) < max(counts) else str(max(counts))
+    tried = sorted({key for group in groups for key in _differing([labels.settings(record) for record in group])})
+    return [f"chosen on dev for each seed, out of {many} trials; tried: {', '.join(tried)}"]
+
+
+def _differing(flat: Sequence[dict[Key, Any]]) -> list[Key]:
+    keys = {key for settings in flat for key in settings if not is_identity(key)}
+    return [key for key in keys if any(settings.get(key) != flat[0].get(key) for settings in flat)]
+
+
+def missing_notes(
+    trials: Trials, places: Sequence[Place], marks: Sequence[Mark], expected: set[int], columns: Key
+) -> list[str]:
+    """Name the seeds that a cell lacks and the cells that are empty, with commands that make what is missing."""
+    lacking: dict[tuple[Mark, tuple[int, ...]], list[Place]] = defaultdict(list)
+    for (mark, place), seeds in trials.items():
+        if missing := tuple(sorted(expected - seeds.keys())):
+            lacking[mark, missing].append(place)
+    heads, budget = heads_of(places), Budget()
+    notes: list[str] = []
+    for (mark, missing), where in sorted(lacking.items(), key=lambda item: (item[0][0].order, item[0][1])):
+        told = "" if len(where) == len(places) else f" in {', '.join(heads[place] for place in where)}"
+        notes.append(f"missing {'seed' if len(missing) == 1 else 'seeds'} {_listed(missing)}: {mark.name}{told}")
+        configs = [run.config for place in where for runs in trials[mark, place].values() for run in runs]
+        notes += budget.spend(configs, missing)
+    if not is_identity(columns) and columns not in _SPREAD:
+        return [*notes, *budget.rest()]
+    for mark in marks:
+        for place in places:
+            if (mark, place) in trials or place.test != TEST:
+                continue
+            notes.append(f"missing: {mark.name} in {heads[place]}")
+            notes += budget.spend(_moved(trials, mark, place, columns), expected)
+    return [*notes, *budget.rest()]
+
+
+def _moved(trials: Trials, mark: Mark, place: Place, columns: Key) -> list[dict[str, Any]]:
+    """Return the configs that would fill an empty cell: those of the row's fullest cell, on what the column is of."""
+    rows = [seeds for (row, _), seeds in trials.items() if row == mark]
+    donor = next(
+        run for (_, column), seeds in trials.items() if column == place for runs in seeds.values() for run in runs
+    )
+    fullest = max(rows, key=lambda seeds: sum(map(len, seeds.values())))
+    return [moved(run.config, donor.config, columns) for runs in fullest.values() for run in runs]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def metric_note(done: Sequence[Record], metric: str | None) -> list[str]:
+    """Say how many runs lack a metric."""
+    lacking = sum(not _has(record, metric) for record in done) if metric is not None else 0
+    return [f"{lacking} finished {'run has' if lacking == 1 else 'runs have'} no {metric}"] if lacking else []
+
+
+def _has(record: Record, metric: str) -> bool:
+    return any(metric in numbers for numbers in record.metrics.values())
+
+
+def left_out_notes(known: Sequence[Record], wanted: Sequence[Record], copies: int) -> list[str]:
+    """Name runs that failed, seeds that nobody asked for, copies."""
+    notes: list[str] = []
+    failed = [record for record in wanted if record.status != "ok"]
+    if failed:
+        statuses = ("failed", "cancelled", "pruned")
+        counts = [(status, sum(record.status == status for record in failed)) for status in statuses]
+        many = " and ".join(f"{count} {status}" for status, count in counts if count)
+        one = len(failed) == 1
+        notes.append(f"{many} {'run is' if one else 'runs are'} not in the table:")
+        notes += [f"  {describe(record)}" for record in failed[:FAILURES_SHOWN]]
+        if len(failed) > FAILURES_SHOWN:
+            notes.append(f"  and {len(failed) - FAILURES_SHOWN} more")
+    if others := sorted({seed_of(record) for record in known} - {seed_of(record) for record in wanted}):
+        notes.append(f"left out, not being among the seeds asked for: {', '.join(map(str, others))}")
+    if copies:
+        notes.append(f"{copies} further {'copy' if copies == 1 else 'copies'} of runs, in other folders, not counted")
+    return notes
+
+
+def nothing_done(known: Sequence[Record], wanted: Sequence[Record], layout: Layout) -> str:
+    """Say why there is no finished run."""
+    if not known:
+        return "there is no finished run to make a table of"
+    if not wanted:
+        there = ", ".join(map(str, sorted({seed_of(record) for record in known})))
+        return f"no run has one of the seeds {', '.join(map(str, layout.seeds))}; there are: {there}"
+    lines = "\n".join(f"  {describe(record)}" for record in wanted[:FAILURES_SHOWN])
+    return f"there is no finished run to make a table of; the others:\n{lines}"
