@@ -87,13 +87,15 @@ def test_where_published_numbers_are_is_said_at_the_end(shell: Shell, recipe: Pa
 
 def test_failures_are_told_at_the_end_and_made_again_when_asked(shell: Shell, recipe: Path) -> None:
     away = Path("away")
+    away.mkdir()
     arguments = ("sweep", recipe, f"data.source={away}", "--seeds", "13", *HERE)
     out, err = shell(*arguments, code=1)
     assert "there is no finished run to make a table of" in out
     assert out.endswith("2 runs: 2 failed\n")
-    assert "failed: away: there is no such file or folder" in err
+    assert "failed: away: holds no files of SST-2" in err
     assert f"  zero-shot, SST-2, seed 13 ({Path('runs').resolve()}/" in err
     assert err.endswith("--retry makes the failed runs again\n")
+    away.rmdir()
     away.symlink_to(recipe.read_text().split('source = "')[1].split('"')[0])
     shell(*arguments, code=1)
     out, err = shell(*arguments, "--retry")
@@ -102,10 +104,28 @@ def test_failures_are_told_at_the_end_and_made_again_when_asked(shell: Shell, re
 
 
 def test_stop_on_failure_ends_with_the_error(shell: Shell, recipe: Path) -> None:
-    out, err = shell("sweep", recipe, "data.source=nowhere", "--stop-on-failure", *HERE, code=1)
+    Path("nothing").mkdir()
+    out, err = shell("sweep", recipe, "data.source=nothing", "--stop-on-failure", *HERE, code=1)
     assert out == ""
-    assert "\nerror: nowhere: there is no such file or folder" in err
+    assert "\nerror: nothing: holds no files of SST-2" in err
     assert len(list(Path("runs").glob("*/result.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data.source=nowhere", "nowhere: there is no such file or folder"),
+        ("model.name=./nowhere", "there is no such folder"),
+    ],
+)
+def test_a_sweep_of_which_no_run_could_begin_is_refused_at_once(
+    shell: Shell, recipe: Path, key: str, message: str
+) -> None:
+    out, err = shell("sweep", recipe, key, *HERE, code=1)
+    assert out == ""
+    assert message in err
+    assert "no run was begun: this, or the like, keeps each of 4 from it" in err
+    assert not Path("runs").exists()
 
 
 def test_a_sweep_by_random_search_and_by_tpe(shell: Shell, recipe: Path) -> None:

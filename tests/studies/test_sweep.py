@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -398,6 +399,8 @@ def test_a_plan_is_read_as_it_was_written(recipe: Write, tmp_path: Path) -> None
     (path,) = sweep.write_plans()
     assert path == tmp_path / "runs" / "study.sweep.json"
     assert read_plans(tmp_path / "runs") == sweep.plans()
+    shutil.copytree(tmp_path / "runs", tmp_path / "moved")
+    assert {run.folder for plan in read_plans(tmp_path / "moved") for run in plan.runs} == {str(tmp_path / "moved")}
     assert sweep.plans()[0].runs[2].name == "MeZO, SST-2, method.lr=0.001, seed 13"
 
 

@@ -198,12 +198,14 @@ def _make(made: Sweep, tally: Tally, launcher: Launcher, *, retry: bool, stop_on
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.studies.engine import Engine
+        from shoestring.studies.hopeless import refuse_hopeless
         from shoestring.studies.sweep import refuse_changed
     with screen.progress() as progress:
         refuse_changed(made, tally, progress)
+    todo = made.todo(tally, retry=retry)
+    refuse_hopeless(todo)
     made.write_plans()
     shown = sweep_screen.Progress(tally)
-    todo = made.todo(tally, retry=retry)
     if todo or sum(made.to_come):
         written = time.monotonic()
 

@@ -62,11 +62,10 @@ def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> 
     """
     if settings.source is None:
         return _from_hub(task, settings, None)
+    refuse_absent(settings.source)
     path = Path(settings.source)
     if path.is_file():
         return _from_file(task, settings, path)
-    if not path.is_dir():
-        raise DataError(str(path), f"there is no such file or folder{suggest(path.name, _siblings(path))}")
     folder = find_folder(task, settings, seed)
     if folder.paths and task.sources.files is not None:
         return _from_folder(task, settings, task.sources.files, folder.paths)
@@ -76,6 +75,17 @@ def read_source(task: Task, settings: DataSettings, seed: int | None = None) -> 
     if hub is not None and path.as_posix().endswith(f"/{hub.id}"):
         return _from_hub(task, settings, path)
     raise not_found(task, path, folder)
+
+
+def refuse_absent(source: str) -> None:
+    """Refuse a source that is neither a file nor a folder.
+
+    Raises:
+        DataError: with the nearest name beside it.
+    """
+    path = Path(source)
+    if not path.is_file() and not path.is_dir():
+        raise DataError(str(path), f"there is no such file or folder{suggest(path.name, _siblings(path))}")
 
 
 def find_folder(task: Task, settings: DataSettings, seed: int | None = None) -> _Folder:
@@ -201,8 +211,7 @@ def _separate_tests(task: Task, settings: DataSettings) -> dict[str, Table]:
     if path.is_file():
         wanted_tests(settings, (TEST,), str(path))
         return {TEST: read_table(task, file_layout(task, settings, path), path, TEST)}
-    if not path.is_dir():
-        raise DataError(str(path), f"there is no such file or folder{suggest(path.name, _siblings(path))}")
+    refuse_absent(str(path))
     if files is None:
         raise DataError(f"task {task.name}", "names no files; data.test_source must be one file")
     found: dict[str, Table] = {}

@@ -74,7 +74,7 @@ def load_tokenizer(settings: ModelSettings, *, alone: bool = False) -> PreTraine
     """
     from transformers import AutoTokenizer
 
-    _check_name(settings, config=not alone)
+    check_name(settings, config=not alone)
     try:
         return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
@@ -92,7 +92,7 @@ def load_longest_input(settings: ModelSettings) -> int | None:
     """
     from transformers import AutoConfig
 
-    _check_name(settings)
+    check_name(settings)
     try:
         return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
     except (OSError, ValueError, ImportError, KeyError) as error:
@@ -209,10 +209,13 @@ def _commit_here(settings: ModelSettings) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None
 
 
-def _check_name(settings: ModelSettings, *, config: bool = True) -> None:
+def check_name(settings: ModelSettings, *, config: bool = True) -> None:
     """Refuse a path that is not there before transformers asks a hub for it, over and over where there is no network.
 
     Between a folder here and a hub's organisation of that name, `revision` decides: folders have none.
+
+    Raises:
+        ModelError: if it is a path that is not there, or a folder that holds no model.
     """
     path = Path(settings.name)
     if path.is_dir():

@@ -21,6 +21,7 @@ from shoestring.studies.study import Trial
 FORMAT, SUFFIX = 1, ".sweep.json"
 State = Literal["done", "pruned", "failed", "running", "to do"]
 STATES: tuple[State, ...] = ("done", "running", "pruned", "failed", "to do")
+_HERE = "."
 
 
 class Planned(Settings):
@@ -35,7 +36,7 @@ class Planned(Settings):
     """The swept keys and their values."""
     seed: int
     folder: str
-    """The folder of all runs."""
+    """The folder of all runs; in a plan's file `.`, if that is where the plan lies: a copied folder is its own."""
     keep_model: bool = False
 
     @property
@@ -104,8 +105,14 @@ def write_plan(plan: Plan, folder: Path, name: str) -> Path:
     """
     make_folder(folder)
     path = folder / f"{name}{SUFFIX}"
-    write_json(path, plan.model_dump(mode="json"))
+    write_json(path, _moved(plan, str(folder.absolute()), _HERE).model_dump(mode="json"))
     return path
+
+
+def _moved(plan: Plan, old: str, new: str) -> Plan:
+    """Return a plan whose runs in folder `old` are in folder `new`."""
+    runs = tuple(run.model_copy(update={"folder": new}) if run.folder == old else run for run in plan.runs)
+    return plan.model_copy(update={"runs": runs})
 
 
 def read_plans(folder: Path) -> list[Plan]:
@@ -127,7 +134,7 @@ def _read(path: Path) -> Plan:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             version = found.get("format") if isinstance(found, dict) else None
             raise RunFolderError(f"{path} has format {version!r}, this version of shoestring reads {FORMAT}")
-        return Plan.model_validate(found)
+        return _moved(Plan.model_validate(found), _HERE, str(path.parent.absolute()))
     except (OSError, ValueError, ValidationError) as error:
         raise RunFolderError(f"{path} is damaged: {first_line(error)}; shoestring sweep writes it anew") from error
 
