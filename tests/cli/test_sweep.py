@@ -128,6 +128,14 @@ def test_a_sweep_of_which_no_run_could_begin_is_refused_at_once(
     assert not Path("runs").exists()
 
 
+def test_a_misspelt_recipe_is_named_with_the_nearest(shell: Shell, recipe: Path) -> None:
+    err = shell.error("sweep", "mezo/roberta-large-k61")
+    assert "unknown recipe 'mezo/roberta-large-k61'; did you mean 'mezo/roberta-large-k16'?" in err
+    assert "there is no such file; did you mean 'small.toml'?" in shell.error("sweep", "smal.toml")
+    err = shell.error("sweep", "staus", "runs")
+    assert "there is no file or folder 'staus' either; shoestring sweep status says how far a sweep is" in err
+
+
 def test_a_sweep_by_random_search_and_by_tpe(shell: Shell, recipe: Path) -> None:
     out, err = shell("sweep", recipe, "--search", "random", "--trials", "2", "--out", "r", *HERE)
     assert out.endswith("MeZO         4/4\n6 runs: 6 done\n")

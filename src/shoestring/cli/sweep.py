@@ -151,10 +151,23 @@ def _told_apart(texts: Sequence[str]) -> tuple[list[Path], list[str]]:
     from shoestring.studies.recipes import recipe_or_file
 
     keys = [text for text in texts if "=" in text and not Path(text).exists()]
-    paths = [recipe_or_file(Path(text)) for text in texts if text not in keys]
+    # What is there, or looks like a file, is meant as one; anything else is the name of a recipe, or a misspelt one.
+    files = [text for text in texts if text not in keys and (Path(text).exists() or text.endswith(".toml"))]
+    paths = [recipe_or_file(Path(text)) if text in files else _recipe(text) for text in texts if text not in keys]
     if not paths:
         raise typer.BadParameter("a recipe is needed; see shoestring sweep --help")
     return paths, keys
+
+
+def _recipe(name: str) -> Path:
+    from shoestring.errors import UnknownNameError
+    from shoestring.studies.recipes import find_recipe
+
+    try:
+        return find_recipe(name)
+    except UnknownNameError as error:
+        error.add_note(f"there is no file or folder {name!r} either; shoestring sweep status says how far a sweep is")
+        raise
 
 
 def _launcher(name: str, jobs: int | None, keys: Sequence[str]) -> Launcher:
@@ -232,7 +245,8 @@ def _list(made: Sweep, tally: Tally, *, retry: bool) -> None:
         console.print(f"{run.run_id}  {seen.state:<7}  {run.name}")
     sweep_screen.print_tally(tally)
     sweep_screen.print_failures(tally)
-    screen.err().print(f"{len(made.todo(tally, retry=retry)) + sum(made.to_come):,} runs would be made")
+    count = len(made.todo(tally, retry=retry)) + sum(made.to_come)
+    screen.err().print(f"{count:,} {'run' if count == 1 else 'runs'} would be made")
 
 
 def _print_tables(made: Sweep) -> None:

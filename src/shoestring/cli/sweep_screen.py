@@ -45,7 +45,10 @@ def spell(seconds: float) -> str:
 def summary(tally: Tally, left: str = "") -> str:
     """Return one line: how many runs are in each state."""
     parts = [f"{count:,} {state}" for state in STATES if (count := tally.count(state))]
-    return ", ".join([f"{len(tally.runs) + tally.coming:,} runs: {parts[0] if parts else 'none'}", *parts[1:]]) + left
+    count = len(tally.runs) + tally.coming
+    return (
+        ", ".join([f"{count:,} {'run' if count == 1 else 'runs'}: {parts[0] if parts else 'none'}", *parts[1:]]) + left
+    )
 
 
 def remaining(tally: Tally, at_once: int) -> str:
