@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from shoestring.studies.engine import Engine, InOrder
 from shoestring.studies.launchers import local, room
 from shoestring.studies.launchers.base import LAUNCHERS, Ended
 from shoestring.studies.launchers.ray import Ray
+from shoestring.studies.launchers.ray import _Pool as ray_pool
 from shoestring.studies.launchers.slurm import Slurm
 
 GIB = 1 << 30
@@ -264,3 +266,25 @@ def test_a_ray_node_that_is_killed_in_the_middle_changes_no_number(
     for config in alone:
         run(config)
     assert metrics(jobs) == metrics(alone)
+
+
+def test_a_ray_worker_that_can_make_no_run_ends_the_sweep(configs: Callable[..., list[RunConfig]]) -> None:
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError):
+        pass
+
+    def get(_: object) -> None:
+        raise RayTaskError("ray::attempt()\n  File ...\nModuleNotFoundError: No module named 'shoestring'")
+
+    stub = SimpleNamespace(
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda *_, **__: "task"),
+        wait=lambda tasks, **_: (tasks, []),
+        get=get,
+        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
+    )
+    pool = ray_pool(Ray(), stub)
+    pool.submit(configs("runs", 1)[0], force=False)
+    with pytest.raises(WorkerError, match="cannot make runs: ModuleNotFoundError: No module named 'shoestring'; the"):
+        pool.wait(1.0)

@@ -83,13 +83,23 @@ class _Pool:
         self._running[task] = config.run_id
 
     def wait(self, seconds: float) -> list[Ended]:
-        """Return what ended."""
+        """Return what ended.
+
+        Raises:
+            WorkerError: if a worker cannot make any run: where this package is not installed, say.
+        """
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         ended: list[Ended] = []
         for task in done:
             run_id = self._running.pop(task)
             try:
                 ended.append(self._ray.get(task))
+            except self._ray.exceptions.RayTaskError as error:  # `attempt` itself raises nothing.
+                why = str(error).strip().splitlines()[-1]
+                raise WorkerError(
+                    f"a worker of the Ray cluster cannot make runs: {why}; "
+                    "the nodes need the same shoestring as this one"
+                ) from error
             except self._ray.exceptions.RayError as error:
                 lost = WorkerError(f"its node or worker was lost: {first_line(error)}")
                 ended.append(Ended(run_id, "lost", error=lost))
