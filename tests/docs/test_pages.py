@@ -21,12 +21,13 @@ from shoestring.tasks.spec import Task
 LONGEST, WIDEST = 200, 120
 LOOKED_UP = {"commands.md", "config.md", "task-file.md"}  # Generated, and searched rather than read.
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
-# What can be run here: not the demo, nor what needs the originals of LM-BFF, a large model, or a reader's own recipe or
-# run.
+# What can be run here: not the demo, nor what needs the originals of LM-BFF, a large model (as measuring one does),
+# or a reader's own recipe or runs.
 # What reads runs comes last; the page that adds tasks has a test of its own, in its own order.
-ELSEWHERE = re.compile(r"demo$|data/|recipes/|base\.toml$|opt-|roberta-|runs/[0-9a-f]{16}|trajectory\.bin$")
+ELSEWHERE = re.compile(r"demo$|data/|recipes/|base\.toml$|opt-|roberta-|runs/[0-9a-f]{16}|runs-|trajectory\.bin$")
 INCLUDED = [words for name, words in COMMANDS if name != "add-a-task.md"]
 LOCAL = [words for words in INCLUDED if not any(ELSEWHERE.match(word) for word in words)]
+LOCAL = [words for words in LOCAL if words[0] != "bench" or "tiny" in words]
 LOCAL.sort(key=lambda words: words[0] in ("table", "report", "plot"))
 
 

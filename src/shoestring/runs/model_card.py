@@ -34,11 +34,11 @@ def model_card(record: Record, config: RunConfig, form: Literal["model", "adapte
         config: its config.
         form: whether a whole model is written, or an adapter.
     """
-    base = _base(config)
+    base, called = _base(config), f" ({config.task.title})" if config.task.title else ""
     parts = (
         _front_matter(record, config, form),
         f"# {_name(config)}\n",
-        f"{base[0].upper()}{base[1:]}, tuned for `{config.task.name}` ({config.task.title or 'no title'}) by "
+        f"{base[0].upper()}{base[1:]}, tuned for `{config.task.name}`{called} by "
         f"`{config.method.kind}` with tuning `{config.tuning.kind}`: {record.trained_weights:,} of "
         f"{record.weights.total if record.weights else 0:,} weights were trained. {_what(form)}\n",
         "## Numbers\n\n" + "\n".join(_numbers(record, config)) + "\n",
