@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from shoestring.errors import OutputError
 
@@ -80,14 +80,14 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: if the disk refuses; the old file, if any, is untouched.
     """
-    with writing(path), _replacing(path) as file:
-        file.write(text)
+    with writing(path), replacing(path) as half:
+        half.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file at once, as `write_text`."""
-    with writing(path), _replacing(path) as file:
-        file.buffer.write(content)
+    with writing(path), replacing(path) as half:
+        half.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,20 +102,22 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines as they come, to a file that is there when all of them are."""
-    with writing(path), _replacing(path) as file:
+    with writing(path), replacing(path) as half, half.open("w", encoding="utf-8") as file:
         file.writelines(lines)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the place of an empty file that takes that of `path` at the end of the block, or is gone."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    half = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
+        yield half
+        with half.open("rb") as file:
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        half.chmod(0o644)
+        half.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        half.unlink(missing_ok=True)
         raise

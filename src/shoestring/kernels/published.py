@@ -6,9 +6,7 @@ signs on the side of the train examples, then of the others. Labels are the spli
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import KernelStoreError, first_line
-from shoestring.files import saving
+from shoestring.files import replacing, saving
 
 _AXES = 4
 
@@ -82,13 +80,5 @@ def write_published(path: Path, published: Published) -> None:
                 f"a kernel of shape {list(kernel.shape)}, flipped {list(published.flipped.shape)}: both have one shape"
             )
         kernel = torch.stack((kernel, published.flipped))
-    with saving(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        try:
-            torch.save((kernel.contiguous(), published.labels.contiguous()), name)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with saving(path), replacing(path) as half:
+        torch.save((kernel.contiguous(), published.labels.contiguous()), half)

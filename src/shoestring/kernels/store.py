@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shoestring.errors import KernelStoreError
-from shoestring.files import make_folder, saving, write_json
+from shoestring.files import make_folder, replacing, saving, write_json
 from shoestring.kernels.blocks import Block, Layout
 from shoestring.kernels.identity import key_of
 
@@ -91,18 +89,8 @@ class KernelStore:
         """
         path = self.path(number)
         metadata = {"done": str(done), "digest": _digest(block)}
-        with saving(path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=self.folder)
-            os.close(handle)
-            try:
-                save_file(block, name, metadata)
-                with open(name, "rb") as file:
-                    os.fsync(file.fileno())
-                Path(name).chmod(0o644)
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+        with saving(path), replacing(path) as half:
+            save_file(block, half, metadata)
 
     def load(self, number: int, layout: Layout) -> tuple[int, Block] | None:
         """Return how many groups of parameters a block has and the block, or None if it was not begun.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shoestring.config import build
 from shoestring.data.splits import draw
 from shoestring.errors import DataError, ModelError, OutputError, RunFolderError, UnknownNameError
-from shoestring.files import write_json
+from shoestring.files import make_folder, replacing, write_json, writing
 from shoestring.models.features import answer_activations, feed_forwards, over_batches
 from shoestring.models.sharing import Sharing
 from shoestring.progress import Bar, Progress, Silent
@@ -18,7 +18,7 @@ from shoestring.runs.config import RunConfig
 from shoestring.runs.export import finished_run
 from shoestring.runs.folder import MODEL
 from shoestring.runs.run import prepare
-from shoestring.runs.tensor_file import Rows, replacing
+from shoestring.runs.tensor_file import Rows
 from shoestring.tuning.catalog.full import Full
 from shoestring.tuning.load import load_tuned
 
@@ -128,7 +128,8 @@ def _write(
 
     rows: Rows | None = None
     shapes: dict[str, tuple[int, int]] = {}
-    with replacing(out) as file:
+    make_folder(out.parent)
+    with writing(out), replacing(out) as half, half.open("wb") as file:
         for numbers, found in over_batches(subject, prompts, size, read):
             if rows is None:
                 shapes = {name: (len(prompts), value.shape[1]) for name, value in found.items()}

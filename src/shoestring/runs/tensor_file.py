@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-
-from shoestring.files import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,25 +48,3 @@ class Rows:
         for number, row in zip(numbers, values, strict=True):
             self._file.seek(self._begin + self._starts[name] + number * width)
             self._file.write(row.tobytes())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give an empty file that takes the place of `path` at the end of the block, or is gone.
-
-    Raises:
-        OutputError: if the disk refuses.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
