@@ -40,6 +40,18 @@ def rademacher(seed: int, key: int, i: int) -> float:
 
 
 def dither(seed: int, key: int, i: int) -> int:
-    """The 16 rounding bits of element i."""
-    group, part, lane = i // 128, i // 16 % 8, i % 16
-    return words(seed, key, 2, 16 * group + lane)[part % 4] >> 16 * (part // 4) & 0xFFFF
+    """The 16 rounding bits of element i: a + x^k b in the field of 2^16 elements."""
+    group, part, lane = i // 512, i // 16 % 32, i % 16
+    pair, half, power = part // 16, part // 8 % 2, part % 8
+    a, b = (word >> 16 * half & 0xFFFF for word in words(seed, key, 2, 16 * group + lane)[2 * pair : 2 * pair + 2])
+    return a ^ times(b, 1 << power)
+
+
+def times(a: int, b: int) -> int:
+    """Product in the field of 2^16 elements, modulo x^16 + x^5 + x^3 + x^2 + 1."""
+    total = 0
+    for bit in range(16):
+        total ^= (a << bit) * (b >> bit & 1)
+    for bit in range(30, 15, -1):
+        total ^= (0x1002D << bit - 16) * (total >> bit & 1)
+    return total

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.tensors import Trained
 
@@ -52,9 +52,24 @@ class TermsUpdate:
         if moves or keep != 1:
             self.directions.add(tensor.flat[start:stop], tensor, moves, start, keep, self.rounding)
 
+    def whole(self, tensors: Iterable[Trained]) -> None:
+        """Move all of these tensors, in one go where the directions can."""
+        found = [(tensor, *self.on(tensor)) for tensor in tensors]
+        moves = [Move(tensor.flat, tensor, terms, 0, keep) for tensor, keep, terms in found if terms or keep != 1]
+        self.directions.add_all(moves, self.rounding)
+
     def on(self, tensor: Trained) -> tuple[float, list[Term]]:
         """Return what a tensor is multiplied with, and the terms that are added to it then."""
         rate = self.rates[tensor.group]
         touched = self.directions.touches(tensor)
         moves = [(seed, -rate.lr * coefficient) for seed, coefficient in self.terms] if touched else []
         return 1 - rate.lr * rate.weight_decay, moves
+
+
+def move(update: Update, tensors: Iterable[Trained]) -> None:
+    """Move all of these tensors."""
+    if isinstance(update, TermsUpdate):
+        update.whole(tensors)
+        return
+    for tensor in tensors:
+        update(tensor, 0, tensor.param.numel())

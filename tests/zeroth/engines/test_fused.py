@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shoestring.errors import OptimizerError
 from shoestring.zeroth import MeZO
-from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.directions.dense import Dense
 from shoestring.zeroth.engines.fused import FusedEngine
 from shoestring.zeroth.engines.replay import ReplayEngine
@@ -66,6 +66,11 @@ class Counting(Dense):
     def add(self, *arguments: Any, **more: Any) -> None:
         self.adds += 1
         super().add(*arguments, **more)
+
+    def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
+        moves = list(moves)
+        self.adds += len(moves)
+        super().add_all(moves, rounding)
 
 
 @pytest.mark.parametrize(("engine", "passes"), [("fused", 2), ("replay", 4)])

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shoestring.zeroth.noise import using
-from shoestring.zeroth.noise.base import Distribution, Source, Term
+from shoestring.zeroth.noise.base import Addition, Distribution, Factors, Source, Spread, Term
 from shoestring.zeroth.noise.plain import PlainNoise
 
 PLAIN = PlainNoise()
@@ -158,3 +158,82 @@ def test_numba_rounds_every_kind_of_number_to_the_nearest_as_torch_does(dtype: t
             noise.add(weight, Source(0, "gaussian"), [], keep=factor)
         right = (half.float() * torch.tensor(factor, dtype=torch.float32)).to(dtype)
         assert torch.equal(bits(weight), bits(right))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("distribution", ["gaussian", "rademacher"])
+def test_two_ends_of_a_direction_are_those_of_the_plain_backend(dtype: torch.dtype, distribution: Distribution) -> None:
+    weight = weights(5000, 1.0, dtype)
+    weight[:4] = torch.tensor([float("nan"), float("inf"), 1e-40, -0.0])
+    room = torch.zeros(2, 2, 5003, dtype=dtype)
+    for coefficient in (1e-3, -2.0, float("inf"), 1e-300):
+        table = [[coefficient], [-coefficient]]
+        PLAIN.points(room[0, :, :5000], weight, Source(3, distribution), [7], table, 33)
+        with using("numba") as noise:
+            noise.points(room[1, :, :5000], weight, Source(3, distribution), [7], table, 33)
+        assert torch.equal(bits(room[1]), bits(room[0]))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(DTYPES), DISTRIBUTIONS, SIZES, STARTS), max_size=6), st.none() | KEYS, st.data()
+)
+def test_many_stretches_at_once_are_as_one_by_one(
+    cases: list[tuple[torch.dtype, Distribution, int, int]], rounding: int | None, data: st.DataObject
+) -> None:
+    several = st.lists(st.tuples(KEYS, st.floats(-2, 2)), max_size=2)
+    additions, right = [], []
+    for key, (dtype, distribution, size, start) in enumerate(cases):
+        weight, source, terms = weights(size, 1.0, dtype), Source(key, distribution), data.draw(several)
+        additions.append(Addition(weight, source, terms, start, 0.5))
+        right.append(weight.clone())
+        PLAIN.add(right[-1], source, terms, start, 0.5, rounding)
+    with using("numba") as noise:
+        noise.add_all(additions, rounding)
+    assert all(torch.equal(bits(move.weight), bits(one)) for move, one in zip(additions, right, strict=True))
+
+    table = [[0.1, 0.0], [-0.1, 2.0]]
+    rooms = [torch.zeros(2, 2, len(one), dtype=one.dtype) for one in right]
+    for room, (weight, source, _, start, _) in zip(rooms, additions, strict=True):
+        PLAIN.points(room[0], weight, source, [5, 6], table, start)
+    with using("numba") as noise:
+        parts = zip(rooms, additions, strict=True)
+        noise.points_all([Spread(room[1], add.weight, add.source, table, add.start) for room, add in parts], [5, 6])
+    assert all(torch.equal(bits(room[0]), bits(room[1])) for room in rooms)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 300), st.integers(1, 4)),
+    st.lists(COEFFICIENTS, max_size=3),
+    st.none() | KEYS,
+    st.data(),
+)
+def test_products_are_added_to_any_slice_with_the_bits_of_the_plain_backend(
+    dtype: torch.dtype,
+    shape: tuple[int, int, int],
+    coefficients: list[float],
+    rounding: int | None,
+    data: st.DataObject,
+) -> None:
+    height, width, rank = shape
+    start = data.draw(st.integers(0, height * width))
+    stop = data.draw(st.integers(start, height * width))
+    drawn = torch.Generator().manual_seed(height)
+    terms = [
+        (Factors(torch.randn(height, rank, generator=drawn), torch.randn(width, rank, generator=drawn)), coefficient)
+        for coefficient in coefficients
+    ]
+    right = weights(height * width, 1.0, dtype)
+    made = right[start:stop].clone()
+    PLAIN.add_products(right, 8, terms, 0, 0.99, rounding)
+    with using("numba") as noise:
+        noise.add_products(made, 8, terms, start, 0.99, rounding)
+    assert torch.equal(bits(made), bits(right[start:stop]))
+
+
+def test_a_product_is_the_matrix_product() -> None:
+    left, right, weight = torch.randn(50, 3), torch.randn(70, 3), torch.zeros(3500)
+    for backend in ("torch", "numba"):
+        with using(backend) as noise:
+            noise.add_products(weight, 0, [(Factors(left, right), 2.0)], keep=0.0)
+        torch.testing.assert_close(weight.view(50, 70), 2 * left @ right.T, rtol=1e-5, atol=1e-5)

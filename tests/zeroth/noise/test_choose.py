@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,10 +21,10 @@ from shoestring.zeroth.noise import Noise, choose, noise_for, using
 SOURCE = str(Path(shoestring.__file__).parent.parent)
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own, warnings being errors."""
-    every = os.environ | {"PYTHONPATH": SOURCE} | environment
-    command = [sys.executable, "-W", "error", "-c", code]
+    every = os.environ | {"PYTHONPATH": SOURCE}
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=every, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done
@@ -95,13 +96,29 @@ def test_importing_the_package_imports_neither_numba_nor_triton() -> None:
     run("import shoestring.zeroth, sys; assert 'numba' not in sys.modules and 'triton' not in sys.modules")
 
 
+def small(out: type, weight: type, total: type, stamp: int) -> Any:
+    """An entry as the kernels' is, but compiled in no time."""
+
+    def work(table: Any) -> None:
+        if stamp:
+            table[0] = 7
+
+    return work
+
+
+def answer(kernel: Any) -> int:
+    table = np.zeros(4, np.int64)
+    kernel(table.ctypes.data)
+    return int(table[0])
+
+
 def test_the_kernels_work_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
 
-    from shoestring.zeroth.noise import numba_kernels
+    from shoestring.zeroth.noise.numba_compiling import compiled
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert numba_kernels._kept(lambda value: value + 1)(2) == 3
+    assert answer(compiled.__wrapped__(small, np.float32, np.float32, np.float32)) == 7
 
 
 @pytest.mark.parametrize(
@@ -113,7 +130,7 @@ def test_the_kernels_work_where_the_disk_is_full_or_what_lies_there_is_damaged(
 ) -> None:
     from numba.core import caching
 
-    from shoestring.zeroth.noise import numba_backend, numba_kernels
+    from shoestring.zeroth.noise.numba_compiling import compiled
 
     refused = []
 
@@ -121,26 +138,42 @@ def test_the_kernels_work_where_the_disk_is_full_or_what_lies_there_is_damaged(
         refused.append(arguments)
         raise error
 
-    def write(array: Any, value: int) -> None:
-        array[0] = value
-
     monkeypatch.setattr(caching.IndexDataCacheFile, method, refuse)
-    monkeypatch.setattr(numba_kernels.combine, "_cache", caching.NullCache())
-    out = torch.zeros(3).numpy()
-    numba_backend._run(numba_kernels._kept(write), out, 5)
+    assert answer(compiled.__wrapped__(small, np.float64, np.float64, np.float64)) == 7
     assert len(refused) == 1
-    assert out[0] == 5
+
+
+def test_kernels_that_are_kept_belong_to_their_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoestring.zeroth.noise import numba_compiling
+
+    folder = Path(numba_compiling.__file__).parent
+    for path in folder.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = numba_compiling.stamp()
+    monkeypatch.setattr(numba_compiling, "__file__", str(tmp_path / "numba_compiling.py"))
+    assert numba_compiling.stamp.__wrapped__() == before
+    with (tmp_path / "numba_streams.py").open("a") as file:
+        file.write("# another version\n")
+    assert numba_compiling.stamp.__wrapped__() != before
 
 
 THREADS = """
-import os, sys, torch, numba
-from shoestring.zeroth.noise import noise_for
+import os, sys, torch
+from shoestring.zeroth.noise import noise_for, threads
 from shoestring.zeroth.noise.base import Source
-from shoestring.zeroth.noise import threads
+
+started = []
+openmp = threads._openmp()
+if sys.argv[1:] == ["without"]:
+    openmp = None
+def counted(*arguments):
+    started.append(arguments[2])
+    return openmp(*arguments)
+threads._openmp = lambda: counted if openmp is not None else None
 
 def made(count):
     torch.set_num_threads(count)
-    weight, outs = torch.ones(100_001), torch.empty(2, 100_001)
+    weight, outs = torch.ones(300_001), torch.empty(2, 300_001)
     noise = noise_for(weight)
     noise.add(weight, Source(1, "gaussian"), [(1, 0.5)], 77)
     noise.points(outs, weight, Source(1, "gaussian"), [1], [[1.0], [-1.0]], 77)
@@ -148,34 +181,31 @@ def made(count):
     return torch.cat([weight, outs.view(-1)])
 
 one = made(1)
-assert not threads._started, "no thread is started where none is wanted"
+assert not started and not threads._pool.cache_info().currsize, "no thread is started where none is wanted"
 assert all(torch.equal(made(count), one) for count in (2, 3, 5))
-assert numba.get_num_threads() == 3
-print(numba.threading_layer(), flush=True)
+print(started, threads._pool.cache_info().currsize, flush=True)
 torch.set_num_threads(3)
-weight = torch.ones(100_001)
+weight = torch.ones(300_001)
 child = os.fork()
 if not child:
     # Nothing of torch's here: it would wait for threads that a fork does not have.
     noise_for(weight).add(weight, Source(1, "gaussian"), [(1, 0.5)], 77)
-    os._exit(0 if (weight.numpy() == one[:100_001].numpy()).all() else 1)
+    os._exit(0 if (weight.numpy() == one[:300_001].numpy()).all() else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def test_any_number_of_threads_gives_the_same_bits_and_a_forked_process_too() -> None:
-    assert run(THREADS, NUMBA_NUM_THREADS="3").stdout.strip() in ("omp", "tbb", "workqueue")
+@pytest.mark.skipif(sys.platform != "linux", reason="only there torch's OpenMP can be asked for threads")
+def test_any_number_of_torchs_threads_gives_the_same_bits_and_a_forked_process_too() -> None:
+    assert run(THREADS).stdout.strip() == "[2, 2, 3, 3, 5, 5] 0"
 
 
-def test_a_missing_threading_layer_costs_the_threads_and_says_so() -> None:
-    code = """
-import torch
-from shoestring.zeroth.noise import noise_for
-from shoestring.zeroth.noise.base import Source
-torch.set_num_threads(2)
-weight = torch.ones(100_001)
-for _ in range(2):
-    noise_for(weight).add(weight, Source(1, "gaussian"), [(1, 0.5)])
-"""
-    said = run(code, NUMBA_NUM_THREADS="2", NUMBA_THREADING_LAYER="tbb").stderr.splitlines()
-    assert said == ["random directions are made on one thread: No threading layer could be loaded."]
+def test_where_torch_has_no_openmp_threads_of_our_own_give_the_same_bits() -> None:
+    assert run(THREADS, "without").stdout.strip() == "[] 1"
+
+
+def test_without_a_library_of_torchs_there_is_no_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoestring.zeroth.noise import threads
+
+    monkeypatch.setattr(threads.torch._C, "__file__", "nowhere.so")
+    assert threads._openmp.__wrapped__() is None

@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy import stats
 
+from reference import noise_twin
 from shoestring.zeroth.noise import noise_for, philox
 from shoestring.zeroth.noise.base import Distribution, Source
-from shoestring.zeroth.noise.plain import words
+from shoestring.zeroth.noise.plain import PlainNoise, words
 
 CPU = torch.device("cpu")
 # Ever different: in the low word, in the high word, in one bit, with seed and key exchanged.
@@ -98,3 +99,27 @@ def test_signs_are_balanced_at_every_place_of_a_block_and_pairwise_independent()
 def test_drawing_touches_no_global_generator(global_random_states: None) -> None:
     drawn("gaussian", 1, 0, 100)
     drawn("rademacher", 1, 0, 100)
+
+
+@pytest.mark.parametrize("share", [2**-1, 2**-5])
+def test_roundings_at_any_two_places_of_a_group_are_independent(share: float) -> None:
+    groups = 4000
+    total = torch.full((512 * groups,), 1 + share * 2**-7)
+    weight = torch.empty(512 * groups, dtype=torch.bfloat16)
+    PlainNoise().write(weight, total, 3, 0, rounding=9)
+    up = ((weight.float() > 1).float() - share).view(groups, 512) / math.sqrt(share * (1 - share))
+    # 512 means and 130,816 pairs: |t| > 6 happens by chance once in 3,000 runs (the tails of rare events are heavier).
+    assert float(up.mean(0).abs().max()) < 6 / math.sqrt(groups)
+    correlation = (up.T @ up / groups).fill_diagonal_(0)
+    assert float(correlation.abs().max()) < 7 / math.sqrt(groups)
+
+
+def test_eight_powers_of_a_pair_are_pairwise_one_to_one() -> None:
+    # (a + x^j b, a + x^k b) gives back (a, b) if x^j + x^k has an inverse: if it is not 0.
+    powers = [noise_twin.times(1 << power, 1) for power in range(8)]
+    assert len(set(powers)) == 8
+    # x generates the whole field: no number but 0 is lost in multiplying by it.
+    value, period = 1, 0
+    while period == 0 or value != 1:
+        value, period = noise_twin.times(value, 2), period + 1
+    assert period == 2**16 - 1

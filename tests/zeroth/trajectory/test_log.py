@@ -109,7 +109,7 @@ def test_a_header_that_reads_well_and_is_not_the_one_written_is_refused_by_its_c
 def test_another_format_is_refused(copied: Path) -> None:
     data = copied.read_bytes()
     copied.write_bytes(data[:16] + b"\x07\x00" + data[18:])
-    with pytest.raises(TrajectoryError, match="has format 7, this version of shoestring reads 1"):
+    with pytest.raises(TrajectoryError, match="has format 7, this version of shoestring reads 2"):
         Trajectory.read(copied)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,6 +13,40 @@ from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import CHUNK, make_points, summed
 from shoestring.zeroth.tensors import Trained
+
+
+class Move(NamedTuple):
+    """What a stretch of weights is told to do: weight <- keep * weight + sum of coefficient * z(seed).
+
+    Attributes:
+        weight: the stretch [n].
+        tensor: that it is of.
+        terms: seeds and coefficients.
+        start: place of its first element.
+        keep: what it is multiplied by.
+    """
+
+    weight: Tensor
+    tensor: Trained
+    terms: Sequence[Term]
+    start: int = 0
+    keep: float = 1.0
+
+
+class Target(NamedTuple):
+    """Where a stretch of weights at P points is written.
+
+    Attributes:
+        outs: memory for them [P, n].
+        weight: the stretch [n].
+        tensor: that it is of.
+        start: place of its first element.
+    """
+
+    outs: Tensor
+    weight: Tensor
+    tensor: Trained
+    start: int = 0
 
 
 class Directions(ABC):
@@ -70,6 +104,18 @@ class Directions(ABC):
     ) -> None:
         """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
         make_points(lambda z, seed, at: self.fill(z, tensor, seed, at), outs, weight, seeds, coefficients, start)
+
+    def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
+        """Do what `add` does to many stretches of weights, which do not overlap."""
+        for weight, tensor, terms, start, keep in moves:
+            self.add(weight, tensor, terms, start, keep, rounding)
+
+    def points_all(
+        self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> None:
+        """Do what `points` does for many stretches of weights."""
+        for outs, weight, tensor, start in targets:
+            self.points(outs, weight, tensor, seeds, coefficients, start)
 
     def rows(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
-from shoestring.zeroth.directions.base import DIRECTIONS, Directions
+from shoestring.zeroth.directions.base import DIRECTIONS, Directions, Move, Target
 from shoestring.zeroth.noise import noise_for
-from shoestring.zeroth.noise.base import Distribution, Source, Term
+from shoestring.zeroth.noise.base import Addition, Distribution, Noise, Source, Spread, Term
 from shoestring.zeroth.tensors import Trained
+
+_Stretch = TypeVar("_Stretch", Move, Target)
 
 
 class Dense(Directions):
@@ -46,6 +49,28 @@ class Dense(Directions):
         """Write outs[p] = round(weight + sum_j coefficients[p][j] z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
         noise_for(weight).points(outs, weight, self._source(tensor), seeds, coefficients, start)
 
+    def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
+        """Do what `add` does to many stretches of weights, at once."""
+        for noise, members in _by_backend(moves):
+            noise.add_all(
+                [
+                    Addition(weight, self._source(tensor), terms, start, keep)
+                    for weight, tensor, terms, start, keep in members
+                ],
+                rounding,
+            )
+
+    def points_all(
+        self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> None:
+        """Do what `points` does for many stretches of weights, at once."""
+        for noise, members in _by_backend(targets):
+            spreads = [
+                Spread(outs, weight, self._source(tensor), coefficients, start)
+                for outs, weight, tensor, start in members
+            ]
+            noise.points_all(spreads, seeds)
+
     def rows(
         self,
         outs: Tensor,
@@ -60,6 +85,14 @@ class Dense(Directions):
 
     def _source(self, tensor: Trained) -> Source:
         return Source(tensor.key, self.distribution)
+
+
+def _by_backend(stretches: Iterable[_Stretch]) -> Iterable[tuple[Noise, list[_Stretch]]]:
+    found: dict[int, tuple[Noise, list[_Stretch]]] = {}
+    for stretch in stretches:
+        noise = noise_for(stretch.weight)
+        found.setdefault(id(noise), (noise, []))[1].append(stretch)
+    return found.values()
 
 
 @DIRECTIONS.register("gaussian")

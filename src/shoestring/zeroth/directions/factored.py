@@ -15,11 +15,13 @@ from shoestring.errors import OptimizerError
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.directions.dense import Dense
 from shoestring.zeroth.noise import noise_for
-from shoestring.zeroth.noise.base import Source, Term
-from shoestring.zeroth.noise.plain import wide
+from shoestring.zeroth.noise.base import Factors, Source, Term
+from shoestring.zeroth.noise.plain import outer_sum, wide
 from shoestring.zeroth.tensors import Trained
 
 _BLOCK = 1 << 16
+_FEW = 8
+"""Columns up to which a sum of products, element by element, is no slower than a matrix product."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,13 @@ class Factored(Directions):
         if matrix_shape(tensor) is None:
             self.vectors.add(weight, tensor, terms, start, keep, rounding)
             return
-        for block, zs in self._blocks(tensor, [seed for seed, _ in terms], start, start + len(weight)):
+        seeds = [seed for seed, _ in terms]
+        if self.rank <= _FEW:
+            products = [self._factors(tensor, seed) for seed in seeds]
+            pairs = [(pair, coefficient) for pair, (_, coefficient) in zip(products, terms, strict=True)]
+            noise_for(weight).add_products(weight, tensor.key, pairs, start, keep, rounding)
+            return
+        for block, zs in self._blocks(tensor, seeds, start, start + len(weight)):
             part = weight[block.begin - start : block.end - start]
             total = part.to(wide(part.dtype))  # the weights themselves, where they are in full precision
             if keep != 1:
@@ -166,6 +174,10 @@ class Factored(Directions):
             sums = _plus(sums, z, [row[column] for row in coefficients])
         for point, total in enumerate(sums):
             outs[point] = total.to(outs.dtype)
+
+    def _factors(self, tensor: Trained, seed: int) -> Factors:
+        left, right = self.left(tensor, seed, 0, tensor.param.shape[0]), self.right(tensor, seed)
+        return Factors(left.contiguous(), right.contiguous())
 
     def _blocks(
         self, tensor: Trained, seeds: Sequence[int], start: int, stop: int
@@ -228,6 +240,9 @@ def row_blocks(tensor: Trained, start: int, stop: int) -> Iterator[Block]:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left right'; of few columns by the sum that `Noise.add_products` makes."""
+    if left.shape[1] <= _FEW:
+        return outer_sum(left, right)
     # Inside a forward pass under autocast the product would be made, and rounded, in half precision.
     with torch.autocast(left.device.type, enabled=False):
         return left @ right.T

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.tensors import Trained
 
@@ -50,9 +50,12 @@ class Scaled(Directions):
         rounding: int | None = None,
     ) -> None:
         """Compute weight <- round(keep * weight + sum of coefficient * c z(seed)) in place; `weight` [n]."""
-        factor = self._factor(tensor)
-        scaled = [(seed, coefficient * factor) for seed, coefficient in terms if factor]
-        self.base.add(weight, tensor, scaled, start, keep, rounding)
+        self.base.add(weight, tensor, self._terms(tensor, terms), start, keep, rounding)
+
+    def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
+        """Do what `add` does to many stretches of weights, at once."""
+        scaled = [move._replace(terms=self._terms(move.tensor, move.terms)) for move in moves]
+        self.base.add_all(scaled, rounding)
 
     def points(
         self,
@@ -80,6 +83,10 @@ class Scaled(Directions):
 
     def _factor(self, tensor: Trained) -> float:
         return self.factors.get(tensor.name, 0.0)
+
+    def _terms(self, tensor: Trained, terms: Sequence[Term]) -> list[Term]:
+        factor = self._factor(tensor)
+        return [(seed, coefficient * factor) for seed, coefficient in terms if factor]
 
     def _scale(self, tensor: Trained, coefficients: Sequence[Sequence[float]]) -> list[list[float]]:
         factor = self._factor(tensor)

@@ -17,7 +17,7 @@ from shoestring.zeroth.closures import Closure, evaluate
 from shoestring.zeroth.engines.guards import Refusal, Watch, warn_of_lost_updates, warn_of_resolution
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
-from shoestring.zeroth.update import Update
+from shoestring.zeroth.update import Update, move
 
 EngineChoice = str | Mapping[str, Any]
 """An engine's name, or a table of its `kind` and options."""
@@ -46,8 +46,7 @@ class Engine(ABC):
     def apply(self, update: Update) -> None:
         """Move the weights, now or (an engine that defers) on the way through the next evaluation."""
         self.weigh(update)
-        for tensor in self.tensors:
-            update(tensor, 0, tensor.param.numel())
+        move(update, self.tensors)
 
     def finalize(self) -> None:  # noqa: B027 - most put nothing off
         """Do what was put off, so that the weights are what the optimizer means them to be. Nothing, here."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.closures import Closure
-from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
 from shoestring.zeroth.engines.guards import listed
 from shoestring.zeroth.noise.base import Term
@@ -87,9 +87,7 @@ class FusedEngine(Engine):
         changed = self._changed() if here is not None and here.terms else []
         if changed:
             there = None
-        for tensor in self.tensors:
-            if tensor not in changed:
-                move_tensor(tensor, here, update, there)
+        move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
         self._place, self._update = there, None
         self._versions = self._now()
         if changed:
@@ -108,27 +106,35 @@ class FusedEngine(Engine):
         return [tensor.param._version for tensor in self.tensors]
 
 
-def move_tensor(tensor: Trained, here: Place | None, update: Update | None, there: Place | None) -> None:
-    """Take one tensor from a place (None: its own) through an update to another place."""
+def move_from(here: Place | None, update: Update | None, there: Place | None, tensors: Sequence[Trained]) -> None:
+    """Take tensors from a place (None: their own) through an update to another place."""
     places = [place for place in (here, there) if place is not None and place.terms]
     families = {id(place.directions): place.directions for place in places}
     if isinstance(update, TermsUpdate):
         families[id(update.directions)] = update.directions
     if len(families) != 1 or not (update is None or isinstance(update, TermsUpdate)):
-        _add(tensor, here, -1.0)
-        if update is not None:
-            update(tensor, 0, tensor.param.numel())
-        _add(tensor, there, 1.0)
+        for tensor in tensors:
+            _add(tensor, here, -1.0)
+            if update is not None:
+                update(tensor, 0, tensor.param.numel())
+            _add(tensor, there, 1.0)
         return
     (directions,) = families.values()
+    found = [(tensor, *_merged(tensor, directions, here, update, there)) for tensor in tensors]
+    moves = [Move(tensor.flat, tensor, terms, 0, keep) for tensor, keep, terms in found if terms or keep != 1]
+    directions.add_all(moves, None if update is None else update.rounding)
+
+
+def _merged(
+    tensor: Trained, directions: Directions, here: Place | None, update: TermsUpdate | None, there: Place | None
+) -> tuple[float, list[Term]]:
+    """Return what a tensor is multiplied with, and the terms that are added to it then, for the whole way."""
     keep, moves = (1.0, []) if update is None else update.on(tensor)
     totals: dict[int, float] = {}
     if directions.touches(tensor):
         for seed, number in (*_scaled(here, -keep), *moves, *_scaled(there, 1.0)):
             totals[seed] = totals.get(seed, 0.0) + number
-    terms = [(seed, total) for seed, total in totals.items() if total]
-    if terms or keep != 1:
-        directions.add(tensor.flat, tensor, terms, 0, keep, None if update is None else update.rounding)
+    return keep, [(seed, total) for seed, total in totals.items() if total]
 
 
 def _scaled(place: Place | None, factor: float) -> list[Term]:

@@ -40,10 +40,9 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
         with weights.reading():
             pristine = weights.pristine(tensor).t()
             for lane, bias in enumerate(biases):
-                _product(out[lane], flat[lane], pristine, bias)
-                for number, (left, right) in zip(weights.points.coefficients[lane], factors, strict=True):
-                    if number:
-                        out[lane].addmm_(flat[lane] @ right, left.t(), alpha=number)
+                sides = [(flat[lane] @ right, left) for left, right in factors]
+                _low_rank(out[lane], bias, sides, weights.points.coefficients[lane])
+                out[lane].addmm_(flat[lane], pristine)
     return out.view(weights.count, *xs[0].shape[:-1], height)
 
 
@@ -70,10 +69,9 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
         with weights.reading():
             pristine = weights.pristine(tensor)
             for lane, rows in enumerate(xs):
-                torch.addmm(biases[lane], rows, pristine, out=out[lane])
-                for number, (left, right) in zip(weights.points.coefficients[lane], factors, strict=True):
-                    if number:
-                        out[lane].addmm_(rows @ left, right.t(), alpha=number)
+                sides = [(rows @ left, right) for left, right in factors]
+                _low_rank(out[lane], biases[lane], sides, weights.points.coefficients[lane])
+                out[lane].addmm_(rows, pristine)
     return out
 
 
@@ -152,6 +150,24 @@ def _product(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Non
         torch.mm(x, weight, out=out)
     else:
         torch.addmm(bias, x, weight, out=out)
+
+
+def _low_rank(
+    out: Tensor, bias: Tensor | None, sides: Sequence[tuple[Tensor, Tensor]], coefficients: Sequence[float]
+) -> None:
+    """Write bias + sum of coefficient * a b' to `out`, for sides (a [n, r], b [m, r]).
+
+    First, so that the large product is added to it: the other way around `out` would be read and written once more.
+    """
+    if bias is None:
+        out.zero_()
+    else:
+        out.copy_(bias.expand_as(out))
+    for number, (a, b) in zip(coefficients, sides, strict=True):
+        if number and a.shape[1] == 1:
+            torch.addcmul(out, a, b.t(), value=number, out=out)
+        elif number:
+            out.addmm_(a, b.t(), alpha=number)
 
 
 def _bound(args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str]) -> list[Any]:

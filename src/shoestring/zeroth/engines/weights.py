@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from shoestring.zeroth.directions.base import Target
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
+
+_LINE = 64
 
 
 class Scratch:
@@ -86,15 +90,14 @@ class PointWeights:
 
     def whole(self, tensor: Trained) -> list[Tensor]:
         """Return the tensor at each point."""
-        kept = self._kept.get(id(tensor))
-        if kept is None:
-            size = tensor.param.numel()
+        size = tensor.param.numel()
+        if size > self.small:
             outs = torch.empty(self.count, size, dtype=tensor.param.dtype, device=tensor.param.device)
             self._make(outs, tensor, 0, size)
-            kept = [out.view(tensor.param.shape) for out in outs]
-            if size <= self.small:
-                self._kept[id(tensor)] = kept
-        return kept
+            return [out.view(tensor.param.shape) for out in outs]
+        if not self._kept:
+            self._make_small()
+        return self._kept[id(tensor)]
 
     def tiles(self, tensor: Trained) -> Iterator[tuple[int, int, Tensor]]:
         """Yield first row, end of rows and the rows at each point [P, rows, width]; each good until the next."""
@@ -149,6 +152,29 @@ class PointWeights:
             yield
         finally:
             self.busy = before
+
+    def _make_small(self) -> None:
+        """Make all small tensors, in one go where the directions can: there are many, and each call takes its time."""
+        groups: dict[tuple[torch.dtype, torch.device], list[Trained]] = {}
+        for tensor in self.table.values():
+            if tensor.param.numel() <= self.small:
+                groups.setdefault((tensor.param.dtype, tensor.param.device), []).append(tensor)
+        points = self.points
+        with self.reading():
+            targets = [target for tensors in groups.values() for target in self._rooms(tensors)]
+            for target in targets:
+                self._reach(target.tensor, len(target.weight))
+                self._kept[id(target.tensor)] = [out.view(target.tensor.param.shape) for out in target.outs]
+                self.made += len(target.weight)
+            points.directions.points_all(targets, points.seeds, points.coefficients)
+
+    def _rooms(self, tensors: Sequence[Trained]) -> Iterator[Target]:
+        """Yield each tensor, of one dtype and device, with memory for it, which begins where a cache line does."""
+        places = [0, *accumulate(-(-tensor.param.numel() // _LINE) * _LINE for tensor in tensors)]
+        like = tensors[0].param
+        room = torch.empty(self.count, places[-1], dtype=like.dtype, device=like.device)
+        for tensor, place in zip(tensors, places, strict=False):
+            yield Target(room[:, place : place + tensor.param.numel()], tensor.flat, tensor)
 
     def _make(self, outs: Tensor, tensor: Trained, start: int, stop: int) -> None:
         self.made += stop - start

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -27,12 +27,60 @@ class Source:
     distribution: Distribution
 
 
+class Addition(NamedTuple):
+    """What is added to a stretch of weights: weight <- keep * weight + sum over terms of coefficient * z(seed).
+
+    Attributes:
+        weight: the stretch [n].
+        source: of the numbers of its tensor.
+        terms: seeds and coefficients.
+        start: place of the stretch's first element in the whole tensor.
+        keep: what the weight is multiplied by.
+    """
+
+    weight: Tensor
+    source: Source
+    terms: Sequence[Term]
+    start: int = 0
+    keep: float = 1.0
+
+
+class Spread(NamedTuple):
+    """A stretch of weights at P points: outs[p] = weight + sum_j coefficients[p][j] * z(seeds[j]).
+
+    Attributes:
+        outs: where it is written [P, n].
+        weight: the stretch [n].
+        source: of the numbers of its tensor.
+        coefficients: one row a point.
+        start: place of the stretch's first element in the whole tensor.
+    """
+
+    outs: Tensor
+    weight: Tensor
+    source: Source
+    coefficients: Sequence[Sequence[float]]
+    start: int = 0
+
+
+class Factors(NamedTuple):
+    """A direction of low rank, z = left right' [m, n], seen as one axis.
+
+    Attributes:
+        left: [m, r], float32, contiguous.
+        right: [n, r], float32, contiguous.
+    """
+
+    left: Tensor
+    right: Tensor
+
+
 class Noise(ABC):
     """Makes directions and adds them to weights; every backend gives the same bits, those that `philox` writes down.
 
-    All tensors are flat (one axis), contiguous and on one device. `start` is the place of the first element in the
-    whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and rounded once;
-    coefficients and `keep` are rounded to that dtype first, and terms of coefficient 0 left out.
+    All tensors are flat (one axis), contiguous and on one device; stretches do not overlap. `start` is the place of the
+    first element in the whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and
+    rounded once; coefficients and `keep` are rounded to that dtype first, and terms of coefficient 0 left out.
 
     Differs: the reference draws all tensors in order from one torch generator, so its direction for a tensor depends
         on the shapes before it and on the device (princeton-nlp/MeZO large_models/trainer.py:708).
@@ -45,6 +93,31 @@ class Noise(ABC):
         """Write z[start : start + n] to `out` [n], float32."""
 
     @abstractmethod
+    def add_all(self, additions: Iterable[Addition], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, for each stretch.
+
+        `rounding` is the seed of stochastic rounding to a half-precision dtype; None rounds to the nearest.
+        """
+
+    @abstractmethod
+    def points_all(self, spreads: Iterable[Spread], seeds: Sequence[int]) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) for each stretch."""
+
+    @abstractmethod
+    def add_products(
+        self,
+        weight: Tensor,
+        key: int,
+        terms: Sequence[tuple[Factors, float]],
+        start: int = 0,
+        keep: float = 1.0,
+        rounding: int | None = None,
+    ) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n].
+
+        Every z is made element by element, its r products summed in order, so it is the same whatever slice it is for.
+        """
+
     def add(
         self,
         weight: Tensor,
@@ -54,12 +127,9 @@ class Noise(ABC):
         keep: float = 1.0,
         rounding: int | None = None,
     ) -> None:
-        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n].
+        """Add to one stretch of weights, as `add_all` does to many."""
+        self.add_all([Addition(weight, source, terms, start, keep)], rounding)
 
-        `rounding` is the seed of stochastic rounding to a half-precision dtype; None rounds to the nearest.
-        """
-
-    @abstractmethod
     def points(
         self,
         outs: Tensor,
@@ -69,7 +139,8 @@ class Noise(ABC):
         coefficients: Sequence[Sequence[float]],
         start: int = 0,
     ) -> None:
-        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
+        """Write one stretch of weights at P points, as `points_all` does many."""
+        self.points_all([Spread(outs, weight, source, coefficients, start)], seeds)
 
     @abstractmethod
     def rows(

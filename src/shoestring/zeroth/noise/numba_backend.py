@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numba.core.caching import NullCache
 from torch import Tensor
 
-from shoestring.zeroth.noise import numba_kernels, philox, threads
-from shoestring.zeroth.noise.base import Noise, Source, Term
-from shoestring.zeroth.noise.layout import Layout
+from shoestring.zeroth.noise import philox, threads
+from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread
+from shoestring.zeroth.noise.layout import HEAD, Layout
+from shoestring.zeroth.noise.numba_compiling import compiled
+from shoestring.zeroth.noise.numba_halves import BFLOAT16, FLOAT16
+from shoestring.zeroth.noise.numba_kernels import entry
+from shoestring.zeroth.noise.numba_streams import TILE
 
-_HALF = {torch.bfloat16: numba_kernels.BFLOAT16, torch.float16: numba_kernels.FLOAT16}
+_HALF = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+_NUMPY: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64} | dict.fromkeys(
+    _HALF, np.uint16
+)
+_STREAM = {"gaussian": philox.GAUSSIAN, "rademacher": philox.RADEMACHER}
 _WORTH_A_THREAD = 1 << 14
-_FIRST_ROW = np.zeros(1, np.int64)
+_NO_FACTORS = np.empty(0, np.int64)
+_FIRST_ROW = torch.zeros(1, dtype=torch.int64)
 
 
 class NumbaNoise(Noise):
@@ -26,38 +35,38 @@ class NumbaNoise(Noise):
 
     def fill(self, out: Tensor, source: Source, seed: int, start: int = 0) -> None:
         """Write z[start : start + n] to `out` [n], float32."""
-        flat = _array(out)
-        layout = _layout(source, out, len(out), start)._replace(fresh=1)
-        _combine(flat, flat, _FIRST_ROW, (seed,), _table([[1.0, 0.0]], out.dtype), layout)
+        _run([_Job(out, out, source, _sums((seed,), ((1.0,),), out.dtype), start, fresh=1)])
 
-    def add(
+    def add_all(self, additions: Iterable[Addition], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place, for each stretch."""
+        jobs = []
+        for weight, source, terms, start, keep in additions:
+            seeds, row = [seed for seed, _ in terms], [coefficient for _, coefficient in terms]
+            jobs.append(_Job(weight, weight, source, _sums(seeds, [row], weight.dtype, keep), start, rounding=rounding))
+        _run(jobs)
+
+    def points_all(self, spreads: Iterable[Spread], seeds: Sequence[int]) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) for each stretch of weights."""
+        _run(
+            [
+                _Job(outs, weight, source, _sums(seeds, coefficients, weight.dtype), start)
+                for outs, weight, source, coefficients, start in spreads
+            ]
+        )
+
+    def add_products(
         self,
         weight: Tensor,
-        source: Source,
-        terms: Sequence[Term],
+        key: int,
+        terms: Sequence[tuple[Factors, float]],
         start: int = 0,
         keep: float = 1.0,
         rounding: int | None = None,
     ) -> None:
-        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
-        layout = _layout(source, weight, len(weight), start, rounding=rounding)
-        flat = _array(weight)
-        seeds, factors = [seed for seed, _ in terms], [*(coefficient for _, coefficient in terms), keep]
-        _combine(flat, flat, _FIRST_ROW, seeds, _table([factors], weight.dtype), layout)
-
-    def points(
-        self,
-        outs: Tensor,
-        weight: Tensor,
-        source: Source,
-        seeds: Sequence[int],
-        coefficients: Sequence[Sequence[float]],
-        start: int = 0,
-    ) -> None:
-        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
-        layout = _layout(source, weight, len(weight), start, stride=outs.stride(0))
-        table = _table([[*row, 1.0] for row in coefficients], weight.dtype)
-        _combine(_array(outs), _array(weight), _FIRST_ROW, seeds, table, layout)
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
+        products = [(left, right.T.contiguous()) for (left, right), _ in terms]
+        sums = _sums(range(len(terms)), [[coefficient for _, coefficient in terms]], weight.dtype, keep)
+        _run([_Job(weight, weight, Source(key, "gaussian"), sums, start, rounding=rounding, products=products)])
 
     def rows(
         self,
@@ -69,68 +78,131 @@ class NumbaNoise(Noise):
         coefficients: Sequence[Sequence[float]],
     ) -> None:
         """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
-        layout = _layout(source, weight, weight.shape[1], 0, stride=outs.stride(0))
-        table = _table([[*row, 1.0] for row in coefficients], weight.dtype)
-        _combine(_array(outs), _array(weight), index.numpy(), seeds, table, layout)
+        _run([_Job(outs, weight, source, _sums(seeds, coefficients, weight.dtype), lines=index)])
 
     def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
         """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
-        layout = _layout(Source(key, "gaussian"), weight, len(weight), start, rounding=rounding)
-        _combine(_array(weight), _array(total), _FIRST_ROW, (), _table([[1.0]], total.dtype), layout)
+        source, sums = Source(key, "gaussian"), _sums((), ((),), total.dtype)
+        _run([_Job(weight, total, source, sums, start, rounding=rounding)])
 
 
-def _layout(
-    source: Source, weight: Tensor, width: int, start: int, stride: int = 0, rounding: int | None = None
-) -> Layout:
-    return Layout(
-        key=source.key,
-        stream=philox.GAUSSIAN if source.distribution == "gaussian" else philox.RADEMACHER,
-        width=width,
-        start=start,
-        stride=stride,
-        tiles=width // numba_kernels.TILE + 2,
-        half=_HALF.get(weight.dtype, 0),
-        rounded=int(rounding is not None and weight.dtype in _HALF),
-        rounding=rounding or 0,
-    )
+class _Sums(NamedTuple):
+    """What is summed, as the kernel reads it.
+
+    Attributes:
+        arrays: the seeds, and the table of coefficients with `keep` last; held for their memory's sake.
+        seeds: address of the seeds.
+        table: address of the table.
+        points: its rows.
+        terms: how many seeds.
+        wide: dtype of the sums.
+        single: whether there is one direction, with no coefficient of 0.
+        both: whether there are two points besides, opposite to each other, and the weight is kept whole.
+    """
+
+    arrays: tuple[Any, Any]
+    seeds: int
+    table: int
+    points: int
+    terms: int
+    wide: type
+    single: bool
+    both: bool
 
 
-def _array(tensor: Tensor) -> Any:
-    """Return a tensor as one axis, sharing memory; half precision as its bits."""
-    tensor = tensor.detach()
-    if tensor.dim() > 1:
-        reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        tensor = tensor.as_strided((reach + 1 if tensor.numel() else 0,), (1,))
-    return (tensor.view(torch.uint16) if tensor.dtype in _HALF else tensor).numpy()
+class _Job(NamedTuple):
+    """A stretch of weights, its outputs and what is added.
+
+    Attributes:
+        lines: rows that are read.
+        rounding: seed of stochastic rounding.
+        fresh: 1 to take the weight as nothing.
+        products: of each term left [m, r] and right' [r, n], where z = left right'.
+    """
+
+    outs: Tensor
+    weight: Tensor
+    source: Source
+    sums: _Sums
+    start: int = 0
+    lines: Tensor = _FIRST_ROW
+    rounding: int | None = None
+    fresh: int = 0
+    products: Sequence[tuple[Tensor, Tensor]] = ()
 
 
-def _table(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Any:
+def _sums(
+    seeds: Sequence[int], coefficients: Sequence[Sequence[float]], dtype: torch.dtype, keep: float = 1.0
+) -> _Sums:
+    return _kept_sums(tuple(seeds), tuple(map(tuple, coefficients)), dtype, keep)
+
+
+@lru_cache(maxsize=64)
+def _kept_sums(
+    seeds: tuple[int, ...], coefficients: tuple[tuple[float, ...], ...], dtype: torch.dtype, keep: float
+) -> _Sums:
+    """Return what the kernel reads; kept, since all tensors of a step need the same."""
+    wide = np.float64 if dtype == torch.float64 else np.float32
     with np.errstate(over="ignore"):
-        return np.array(rows, np.float64 if dtype == torch.float64 else np.float32)
+        table = np.array([[*row, keep] for row in coefficients], wide)
+    numbers = np.array(seeds, np.uint64)
+    single = len(seeds) == 1 and bool(table[:, 0].all())
+    both = single and len(table) == 2 and table[0, 0] == -table[1, 0] and bool((table[:, 1] == 1).all())
+    addresses = numbers.ctypes.data, table.ctypes.data
+    return _Sums((numbers, table), *addresses, len(table), len(seeds), wide, single, both)
 
 
-def _combine(outs: Any, weight: Any, index: Any, seeds: Sequence[int], table: Any, layout: Layout) -> None:
-    """Run the kernel, on as many threads as torch uses where there is work for them."""
-    if len(seeds) == 1 and not (layout.rounded or layout.fresh) and table[:, 0].all():
-        layout = layout._replace(direct=2 if outs is weight else 1)
-    jobs = layout.tiles * len(index)
-    arguments = (outs, weight, index, np.array(seeds, np.uint64), table, tuple(layout))
-    parts = min(torch.get_num_threads(), layout.width * len(index) // _WORTH_A_THREAD)
-    if parts > 1:
-        parts = min(parts, threads.most())
-    if parts < 2:
-        _run(numba_kernels.combine, *arguments, 0, jobs)
-    else:
-        with threads.limited(parts):
-            _run(numba_kernels.combine_in_parts, *arguments, jobs, parts)
+def _run(jobs: Sequence[_Job]) -> None:
+    """Do all jobs, those of the same dtypes in one go."""
+    groups: dict[tuple[type, ...], list[_Job]] = {}
+    for job in jobs:
+        if job.outs.numel():
+            dtypes = (_NUMPY[job.outs.dtype], _NUMPY[job.weight.dtype], job.sums.wide)
+            groups.setdefault(dtypes, []).append(job)
+    for dtypes, members in groups.items():
+        _share(members, dtypes)
 
 
-def _run(kernel: Any, *arguments: Any) -> None:
-    """Run a kernel; if its machine code cannot be kept on the disk, or what is kept there cannot be read, without."""
-    try:
-        kernel(*arguments)
-    except Exception:
-        kernels: tuple[Any, ...] = (kernel, numba_kernels.combine)
-        for each in kernels:
-            each._cache = NullCache()
-        kernel(*arguments)
+def _share(jobs: Sequence[_Job], dtypes: tuple[type, ...]) -> None:
+    """Let threads share jobs, as many as torch uses where there is work for them."""
+    table: list[int] = [0] * HEAD
+    until = size = points = 0
+    held = []
+    for job in jobs:
+        addresses = [part.data_ptr() for pair in job.products for part in pair]
+        held.append(factors := np.array(addresses, np.int64) if addresses else _NO_FACTORS)
+        layout = _layout(job, until, factors)
+        table += layout
+        until, size, points = layout.until, size + job.outs.numel() // layout.points, max(points, layout.points)
+    table[1:HEAD] = len(jobs), until, points
+    integers = np.array(table, np.int64)
+    threads.share(compiled(entry, *dtypes), integers.ctypes.data, min(torch.get_num_threads(), size // _WORTH_A_THREAD))
+
+
+def _layout(job: _Job, before: int, factors: Any) -> Layout:
+    """Return what the kernel is told of a job; the jobs before it have `before` tiles."""
+    outs, weight, source, sums, start, lines, rounding, fresh, products = job
+    width = weight.shape[-1]
+    tiles = width // TILE + 2
+    half = _HALF.get(outs.dtype, 0)
+    rounded = int(rounding is not None and half > 0)
+    same = outs is weight
+    direct = sums.single and not fresh and (not rounded or (same and half == BFLOAT16))
+    rank, inner = products[0][1].shape if products else (0, 0)
+    where = outs.data_ptr(), weight.data_ptr(), lines.data_ptr()
+    what = sums.seeds, sums.table, sums.points, sums.terms, rank, factors.ctypes.data if rank else 0, inner
+    stride = 0 if same else outs.stride(0)
+    how = half, fresh, (3 if sums.both else 1 + same) if direct else 0, rounded, rounding or 0
+    # In the order of its attributes: there are hundreds in a step, and names would take as long as all the rest.
+    return Layout(
+        before + tiles * len(lines),
+        *where,
+        *what,
+        source.key,
+        _STREAM[source.distribution],
+        width,
+        start,
+        stride,
+        tiles,
+        *how,
+    )

@@ -10,8 +10,10 @@ and keys are 63-bit, block numbers 56-bit. A block gives four words w[0] ... w[3
   elements of parts 0 (cosine) and 1 (sine), words 2 and 3 those of parts 2 and 3. (Sixteen neighbours in one part: so
   that a vector register is filled from sixteen blocks and stored without a shuffle.)
 * `RADEMACHER`: block i // 128, bit i mod 32 of word i // 32 mod 4; +1 where it is set, else -1.
-* `ROUNDING`: group g = i // 128, part j = i // 16 mod 8, lane l = i mod 16; block 16 g + l; the 16 bits
-  w[j mod 4] >> 16 (j // 4), keyed by the seed of the rounding in place of a direction's.
+* `ROUNDING`: group g = i // 512, lane l = i mod 16; block 16 g + l, keyed by the seed of the rounding in place of a
+  direction's. Part j = i // 16 mod 32 is pair p = j // 16, half h = j // 8 mod 2, power k = j mod 8. Element i has the
+  16 bits a + x^k b, where a and b are the halves h (0: the low one) of words 2 p and 2 p + 1, read as elements of the
+  field of 2^16 elements: sums are exclusive ors, and x b is b << 1, less `FIELD` if that has a bit 16.
 
 **Gaussian from two words.** u = (w[0] | 1) / 2^32, so 0 < u < 1; a = 2 pi w[1] / 2^32; z = sqrt(-2 ln u) cos a and
 sqrt(-2 ln u) sin a. In float32, each operation rounded on its own (no fused multiply-add), nothing but + - x and sqrt,
@@ -29,6 +31,11 @@ The polynomials are minimax fits of ours. Largest difference from the same formu
 then total += coefficient x z for each term in order, terms of coefficient 0 left out; each operation in float32
 (float64) and rounded on its own; last, once, to the dtype of the weight.
 
+A block serves 32 elements, and not the eight that its bits would last for, which a step would spend more time on than
+on its directions. For k unlike k', (a + x^k b, a + x^k' b) is a one-to-one function of (a, b), so every number is
+uniform and any two are independent, exactly; three of one pair and half are not. What rounding adds to a weight has
+therefore the right mean and, in any sum, the variance that independent bits would give it.
+
 **Stochastic rounding** to bfloat16 or float16: of the two neighbours of `total`, the farther from zero with a chance of
 its share of the distance. That chance is exact, except that for float16 and |total| < 2^-17 it is rounded down to a
 multiple of 2^-16. A number of the dtype stays as it is. The neighbour beyond the largest number is infinity, as in
@@ -44,6 +51,8 @@ ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 STREAM_SHIFT = 24
+FIELD = 0x1002D
+"""x^16 + x^5 + x^3 + x^2 + 1, a primitive polynomial."""
 
 # All of these are float32 numbers written out, so that a product in float64 by mistake would be seen.
 LOG_2 = 1.3862943649291992

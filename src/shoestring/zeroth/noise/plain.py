@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.noise import philox
-from shoestring.zeroth.noise.base import Noise, Source, Term
+from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread, Term
 
 CHUNK = 1 << 16
 Fill = Callable[[Tensor, int, int], None]
@@ -30,35 +30,34 @@ class PlainNoise(Noise):
             part = out[begin : begin + CHUNK]
             part.copy_(make(seed, source.key, start + begin, len(part), out.device))
 
-    def add(
+    def add_all(self, additions: Iterable[Addition], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place, for each stretch."""
+        for weight, source, terms, start, keep in additions:
+            fill = self._filling(source)
+            for begin in range(0, len(weight), CHUNK):
+                part = weight[begin : begin + CHUNK]
+                write(part, summed(fill, part, terms, start + begin, keep), source.key, start + begin, rounding)
+
+    def points_all(self, spreads: Iterable[Spread], seeds: Sequence[int]) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) for each stretch of weights."""
+        for outs, weight, source, coefficients, start in spreads:
+            make_points(self._filling(source), outs, weight, seeds, coefficients, start)
+
+    def add_products(
         self,
         weight: Tensor,
-        source: Source,
-        terms: Sequence[Term],
+        key: int,
+        terms: Sequence[tuple[Factors, float]],
         start: int = 0,
         keep: float = 1.0,
         rounding: int | None = None,
     ) -> None:
-        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
-
-        def fill(z: Tensor, seed: int, start: int) -> None:
-            self.fill(z, source, seed, start)
-
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
         for begin in range(0, len(weight), CHUNK):
             part = weight[begin : begin + CHUNK]
-            write(part, summed(fill, part, terms, start + begin, keep), source.key, start + begin, rounding)
-
-    def points(
-        self,
-        outs: Tensor,
-        weight: Tensor,
-        source: Source,
-        seeds: Sequence[int],
-        coefficients: Sequence[Sequence[float]],
-        start: int = 0,
-    ) -> None:
-        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
-        make_points(lambda z, seed, at: self.fill(z, source, seed, at), outs, weight, seeds, coefficients, start)
+            numbered = [(number, coefficient) for number, (_, coefficient) in enumerate(terms)]
+            total = summed(lambda z, number, at: _outer(z, *terms[number][0], at), part, numbered, start + begin, keep)
+            write(part, total, key, start + begin, rounding)
 
     def rows(
         self,
@@ -78,6 +77,9 @@ class PlainNoise(Noise):
         """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
         write(weight, total, key, start, rounding)
 
+    def _filling(self, source: Source) -> Fill:
+        return lambda z, seed, start: self.fill(z, source, seed, start)
+
 
 def summed(fill: Fill, weight: Tensor, terms: Sequence[Term], start: int, keep: float = 1.0) -> Tensor:
     """Return keep * weight + sum over terms of coefficient * z(seed) [n], unrounded; `weight` [n] from `start`."""
@@ -88,6 +90,21 @@ def summed(fill: Fill, weight: Tensor, terms: Sequence[Term], start: int, keep: 
             fill(z, seed, start)
             total = total + z.to(total.dtype) * factor
     return total
+
+
+def outer_sum(left: Tensor, right: Tensor) -> Tensor:
+    """Return left right' [m, n] of left [m, r] and right [n, r], the r products of each element summed in order."""
+    total = left[:, :1] * right[:, 0]
+    for column in range(1, left.shape[1]):
+        total = total + left[:, column : column + 1] * right[:, column]
+    return total
+
+
+def _outer(z: Tensor, left: Tensor, right: Tensor, start: int) -> None:
+    """Write elements start ... start + n of left right', seen as one axis, to `z` [n]."""
+    width = len(right)
+    first, last = start // width, -(-(start + len(z)) // width)
+    z.copy_(outer_sum(left[first:last], right).view(-1)[start - first * width :][: len(z)])
 
 
 def make_points(
@@ -214,7 +231,13 @@ def _rademacher(seed: int, key: int, start: int, size: int, device: torch.device
 
 def _dither(seed: int, key: int, start: int, size: int, device: torch.device) -> Tensor:
     """Return the 16 rounding bits of elements start ... start + size, int64."""
-    group, end = start // 128, (start + size + 127) // 128
+    group, end = start // 512, (start + size + 511) // 512
     drawn = words(seed, key, philox.ROUNDING, 16 * group, 16 * (end - group), device)
-    parts = [word.view(-1, 16) for word in (*(word & 0xFFFF for word in drawn), *(word >> 16 for word in drawn))]
-    return torch.stack(parts, 1).view(-1)[start - 128 * group :][:size]
+    parts = []
+    for a, b in (drawn[:2], drawn[2:]):
+        for shift in (0, 16):
+            one, other = a >> shift & 0xFFFF, b >> shift & 0xFFFF
+            for _ in range(8):
+                parts.append((one ^ other).view(-1, 16))
+                other = (other << 1) ^ (other >> 15) * philox.FIELD
+    return torch.stack(parts, 1).view(-1)[start - 512 * group :][:size]

@@ -1,59 +1,60 @@
-"""numba's threads: how many there are, and when they must not be used."""
+"""Threads for the kernels: those of torch, lest two sets of them fight over the cores."""
 
 from __future__ import annotations
 
-import logging
+import ctypes
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
-import numba
 import torch
 
-_LOG = logging.getLogger("shoestring.zeroth.noise")
-_ONE_AT_A_TIME = threading.Lock()
-_CONFIG: Any = numba.config
-_started: dict[str, int] = {}
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+"""Machine code that is called with an address, outside of Python's lock; threads that call it share the work."""
+_forked = False
 
 
-def most() -> int:
-    """Return the most threads that numba may use in this process: 1 in one forked after they were started.
+def share(work: Callable[[int], None], address: int, count: int) -> None:
+    """Call `work` with an address in `count` threads at once; return when all have.
 
-    A fork has none of its parent's threads, and GNU's OpenMP ends a process that asks for them there.
+    OpenMP's threads go on spinning for a while after their work. If directions had a set of their own, each would find
+    the cores taken by the other's: so we ask torch's OpenMP for them, and only where it has none start our own.
+
+    A forked process has none of its parent's threads, and GNU's OpenMP would wait for them: there it is one thread.
     """
-    here = os.getpid()
-    return _CONFIG.NUMBA_NUM_THREADS if _layer() and _started.setdefault("pid", here) == here else 1
-
-
-@contextmanager
-def limited(count: int) -> Iterator[None]:
-    """Let numba use `count` threads; one caller at a time where its threading layer bears no more."""
-    with _ONE_AT_A_TIME if _layer() == "workqueue" else nullcontext():
-        before = numba.get_num_threads()
-        numba.set_num_threads(count)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(before)
+    if count < 2 or _forked:
+        work(address)
+    elif (openmp := _openmp()) is not None:
+        openmp(work, address, count, 0)
+    else:
+        others = [_pool().submit(work, address) for _ in range(count - 1)]
+        work(address)
+        wait(others)
 
 
 @cache
-def _layer() -> str:
-    """Start the threads; return the name of the layer, or "" if there is none.
-
-    OpenMP is preferred: torch has loaded the same library, so the two share threads rather than fight over cores.
-    """
-    if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-        _CONFIG.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-    used = torch.get_num_threads()  # which is OpenMP's number: starting numba's threads sets it to theirs
+def _openmp() -> Any:
+    """Return the function that starts a parallel region in the OpenMP library that torch uses, or None."""
     try:
-        numba.set_num_threads(_CONFIG.NUMBA_NUM_THREADS)
-        return numba.threading_layer()
-    except ValueError as error:
-        _LOG.warning("random directions are made on one thread: %s", str(error).splitlines()[0])
-        return ""
-    finally:
-        torch.set_num_threads(used)
+        # A library's handle finds what those that it needs have, torch's OpenMP among them.
+        found = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    found.argtypes, found.restype = [KERNEL, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return found
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, "shoestring-noise")
+
+
+def _mark() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark)

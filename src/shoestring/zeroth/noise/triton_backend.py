@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.noise import philox, triton_kernels
-from shoestring.zeroth.noise.base import Noise, Source, Term
-from shoestring.zeroth.noise.plain import rounded, wide
+from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread
+from shoestring.zeroth.noise.plain import PlainNoise, rounded, wide
+
+_PLAIN = PlainNoise()
 
 
 class TritonNoise(Noise):
@@ -23,31 +25,29 @@ class TritonNoise(Noise):
         """Write z[start : start + n] to `out` [n], float32."""
         _combine(out[None], out[None], None, source, _Moves((seed,), ((1.0, 0.0),), start, fresh=True))
 
-    def add(
+    def add_all(self, additions: Iterable[Addition], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z(seed)) in place, for each stretch."""
+        for weight, source, terms, start, keep in additions:
+            seeds, row = tuple(seed for seed, _ in terms), (*(coefficient for _, coefficient in terms), keep)
+            _combine(weight[None], weight[None], None, source, _Moves(seeds, (row,), start, rounding))
+
+    def points_all(self, spreads: Iterable[Spread], seeds: Sequence[int]) -> None:
+        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) for each stretch of weights."""
+        for outs, weight, source, coefficients, start in spreads:
+            table = tuple((*row, 1.0) for row in coefficients)
+            _combine(outs, weight[None], None, source, _Moves(tuple(seeds), table, start))
+
+    def add_products(
         self,
         weight: Tensor,
-        source: Source,
-        terms: Sequence[Term],
+        key: int,
+        terms: Sequence[tuple[Factors, float]],
         start: int = 0,
         keep: float = 1.0,
         rounding: int | None = None,
     ) -> None:
-        """Compute weight <- round(keep * weight + sum over terms of coefficient * z(seed)) in place, `weight` [n]."""
-        seeds, row = tuple(seed for seed, _ in terms), (*(coefficient for _, coefficient in terms), keep)
-        _combine(weight[None], weight[None], None, source, _Moves(seeds, (row,), start, rounding))
-
-    def points(
-        self,
-        outs: Tensor,
-        weight: Tensor,
-        source: Source,
-        seeds: Sequence[int],
-        coefficients: Sequence[Sequence[float]],
-        start: int = 0,
-    ) -> None:
-        """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
-        table = tuple((*row, 1.0) for row in coefficients)
-        _combine(outs, weight[None], None, source, _Moves(tuple(seeds), table, start))
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
+        _PLAIN.add_products(weight, key, terms, start, keep, rounding)  # Torch's own kernels are as fast as memory.
 
     def rows(
         self,

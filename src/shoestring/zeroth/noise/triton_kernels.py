@@ -17,13 +17,14 @@ from shoestring.zeroth.noise import philox
 triton: Any = import_module("triton")
 tl: Any = import_module("triton.language")
 
-TILE, LEAST = 1024, 128
+TILE, LEAST = 1024, 512
 """Elements of a tile for one point; never fewer than LEAST, the longest group of the stream."""
 _SQRT_BIAS = tl.constexpr(0x3F800000 - philox.SQRT_HALF_BITS)
 _M0, _M1 = tl.constexpr(philox.MULTIPLIERS[0]), tl.constexpr(philox.MULTIPLIERS[1])
 _W0, _W1 = tl.constexpr(philox.WEYL[0]), tl.constexpr(philox.WEYL[1])
 _ROUNDS = tl.constexpr(philox.ROUNDS)
 _GAUSSIAN, _ROUNDING = tl.constexpr(philox.GAUSSIAN), tl.constexpr(philox.ROUNDING)
+_FIELD = tl.constexpr(philox.FIELD)
 _LOG_2, _TURN = tl.constexpr(philox.LOG_2), tl.constexpr(philox.TURN)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (tl.constexpr(value) for value in philox.LOG)
 _S0, _S1, _S2 = (tl.constexpr(value) for value in philox.SINE)
@@ -85,6 +86,12 @@ def _in_order(p0, p1, p2, p3, GROUPS: tl.constexpr):
 
 
 @triton.jit
+def _two_in_order(p0, p1, GROUPS: tl.constexpr):
+    """Return [GROUPS, 2, 16] of two parts, each [GROUPS x 16]."""
+    return tl.permute(tl.reshape(tl.join(p0, p1), [GROUPS, 16, 2]), [0, 2, 1])
+
+
+@triton.jit
 def _make(seed, key, begin, STREAM: tl.constexpr, TILE: tl.constexpr):
     """Return z of elements begin ... begin + TILE, or their rounding bits."""
     if STREAM == _GAUSSIAN:
@@ -93,10 +100,18 @@ def _make(seed, key, begin, STREAM: tl.constexpr, TILE: tl.constexpr):
         p2, p3 = _box_muller(w2, w3)
         made = tl.reshape(_in_order(p0, p1, p2, p3, TILE // 64), [TILE])
     elif STREAM == _ROUNDING:
-        w0, w1, w2, w3 = _philox(seed, key, STREAM, begin // 8, TILE // 8)
-        words = tl.reshape(_in_order(w0, w1, w2, w3, TILE // 128), [TILE // 128, 1, 4, 16])
-        shift = tl.reshape(tl.arange(0, 2) * 16, [1, 2, 1, 1]).to(tl.uint32)
-        made = tl.reshape((words >> shift) & 0xFFFF, [TILE])
+        w0, w1, w2, w3 = _philox(seed, key, STREAM, begin // 32, TILE // 32)
+        # Of every block the words 0 and 2, and 1 and 3: [groups, pair, half, power, lane].
+        one = tl.reshape(_two_in_order(w0, w2, TILE // 512), [TILE // 512, 2, 1, 1, 16])
+        other = tl.reshape(_two_in_order(w1, w3, TILE // 512), [TILE // 512, 2, 1, 1, 16])
+        half = tl.reshape(tl.arange(0, 2) * 16, [1, 1, 2, 1, 1]).to(tl.uint32)
+        one, other = (one >> half) & 0xFFFF, (other >> half) & 0xFFFF
+        power = tl.reshape(tl.arange(0, 8), [1, 1, 1, 8, 1]).to(tl.uint32)
+        # x^k b without the reduction has bits up to 22; each bit from 16 on stands for x^16 and more of the field.
+        grown = other << power
+        for above in tl.static_range(6, -1, -1):
+            grown = grown ^ (((grown >> (above + 16)) & 1) * (_FIELD << above))
+        made = tl.reshape(one ^ grown, [TILE])
     else:
         w0, w1, w2, w3 = _philox(seed, key, STREAM, begin // 128, TILE // 128)
         words = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [TILE // 128, 4, 1])

@@ -15,7 +15,7 @@ from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.trajectory.plain import is_plain, plain
 
-FORMAT = 1
+FORMAT = 2
 _SHORT = 8
 """Hexadecimal digits of a tensor's digest; the digest of all together has 64."""
 
