@@ -10,7 +10,7 @@ from reference import scoring_twin
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.prompted import PromptedModel
-from shoestring.models.scoring import SCORERS, logits_at, model_inputs
+from shoestring.models.scoring import SCORERS, logits_at, model_inputs, token_logits_at
 from shoestring.prompts.encoding import EncodedPrompt
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -45,6 +45,88 @@ def test_logits_at_positions_are_the_full_logits_there(architecture: str, kind: 
         full = model(**model_inputs(model, batch)).logits
     assert found.shape == (3, 2, 400)
     torch.testing.assert_close(found, full[torch.arange(3)[:, None], positions], rtol=1e-5, atol=1e-5)
+
+
+TOKENS = torch.tensor([[7, 9, 300], [12, 7, 12], [0, 399, 9]])
+
+
+@pytest.mark.parametrize(("architecture", "kind"), KINDS)
+def test_logits_of_some_tokens_are_those_of_the_full_vocabulary(architecture: str, kind: str) -> None:
+    model = tiny.build_model(architecture, kind)
+    inputs, positions = model_inputs(model, collate(ragged(9, 5, 14), pad_id=1)), torch.tensor([8, 4, 13])
+    full = model(**inputs).logits[torch.arange(3), positions].gather(1, TOKENS)
+    with torch.no_grad():
+        torch.testing.assert_close(token_logits_at(model, inputs, positions, TOKENS), full, rtol=1e-5, atol=1e-5)
+    found = token_logits_at(model, inputs, positions, TOKENS)
+    torch.testing.assert_close(found, full, rtol=1e-5, atol=1e-5)
+    assert found.requires_grad
+
+
+def widths(model: torch.nn.Module, architecture_inputs: Batch) -> list[int]:
+    """Widths of the logits that a model makes when some tokens are asked for."""
+    seen: list[int] = []
+    forward = model.forward
+
+    def watched(*arguments: object, **more: object) -> object:
+        found = forward(*arguments, **more)
+        seen.append(found.logits.shape[-1])
+        return found
+
+    model.forward = watched
+    with torch.no_grad():
+        token_logits_at(model, architecture_inputs, torch.tensor([8, 4, 13]), TOKENS)  # type: ignore[arg-type]
+    return seen
+
+
+def test_the_output_embedding_is_applied_for_these_tokens_only_where_it_is_plain() -> None:
+    inputs = collate(ragged(9, 5, 14), pad_id=1)
+    plain = tiny.build_model("opt", "causal")
+    head = plain.get_output_embeddings()
+    assert widths(plain, model_inputs(plain, inputs)) == [6]
+    assert "forward" not in vars(head)
+
+    hooked = tiny.build_model("opt", "causal")
+    hooked.get_output_embeddings().register_forward_hook(lambda module, given, out: out)
+    assert widths(hooked, model_inputs(hooked, inputs)) == [400]
+
+    adapted = tiny.build_model("llama", "causal")
+    adapted.lm_head = type("Adapted", (torch.nn.Linear,), {})(32, 400, bias=False)
+    assert widths(adapted, model_inputs(adapted, inputs)) == [400]
+
+
+def test_a_model_that_makes_its_logits_otherwise_is_asked_for_all_of_them() -> None:
+    model = tiny.build_model("opt", "causal")
+    head = model.get_output_embeddings()
+    inputs = model_inputs(model, collate(ragged(9, 5, 14), pad_id=1))
+    wanted = token_logits_at(model, inputs, torch.tensor([8, 4, 13]), TOKENS).detach()
+    forward = model.forward
+
+    def otherwise(*arguments: object, **more: object) -> object:
+        found = forward(*arguments, **more)
+        found.logits = torch.nn.functional.pad(found.logits, (0, 3))
+        return found
+
+    model.forward = otherwise
+    with torch.no_grad():
+        torch.testing.assert_close(token_logits_at(model, inputs, torch.tensor([8, 4, 13]), TOKENS), wanted)
+    assert "forward" not in vars(head)
+
+
+def test_a_forward_pass_that_fails_leaves_the_head_as_it_was() -> None:
+    model = tiny.build_model("opt", "causal")
+    with torch.no_grad(), pytest.raises(IndexError):
+        token_logits_at(model, collate(ragged(4), pad_id=1), torch.tensor([99]), torch.tensor([[7]]))
+    assert "forward" not in vars(model.get_output_embeddings())
+
+
+@pytest.mark.parametrize(("architecture", "kind"), KINDS)
+def test_relative_scores_differ_by_one_number_an_example(architecture: str, kind: str) -> None:
+    model = tiny.build_model(architecture, kind)
+    batch = collate(ragged(9, 5, 14, options=((7,), (9,), (300,))), pad_id=1)
+    with torch.no_grad():
+        scorer = SCORERS.get(kind)
+        difference = scorer.scores(model, batch, relative=True) - scorer.scores(model, batch)
+    torch.testing.assert_close(difference, difference[:, :1].expand(3, 3), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "llama"])

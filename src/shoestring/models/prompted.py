@@ -76,14 +76,15 @@ class PromptedModel:
         """Return whether a way of sharing may be tried, or is known to be exact."""
         return getattr(self.scorer, "shares_prompts", False) and self.sharing.admits(self.model, way)
 
-    def scores(self, batch: Batch) -> Tensor:
+    def scores(self, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return scores [N, C] of a batch on the model's device, with gradients where they are on.
 
-        Sums of log-probabilities become means over a candidate's tokens, unless the settings ask for sums. A candidate
-        that is not there scores -inf.
+        With `relative`, a number that all candidates of an example share may be left out (`Scorer.scores`). Sums of
+        log-probabilities become means over a candidate's tokens, unless the settings ask for sums. A candidate that is
+        not there scores -inf.
         """
         self._count(batch)
-        sums = self.scorer.scores(self.model, batch)
+        sums = self.scorer.scores(self.model, batch, relative=relative)
         if "option_scored" not in batch:
             return sums
         lengths = batch["option_scored"].sum(-1)

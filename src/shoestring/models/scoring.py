@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
@@ -26,8 +27,12 @@ class Scorer(Protocol):
 
     has_vocabulary: bool
 
-    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return scores [N, C], sums over the tokens of each candidate; float32, or float64 for float64 weights."""
+    def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
+        """Return scores [N, C], sums over the tokens of each candidate; float32, or float64 for float64 weights.
+
+        With `relative`, a number that all candidates of an example share may be left out: a softmax over them does not
+        see it, and a normaliser over the vocabulary is one.
+        """
         ...
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -57,6 +62,24 @@ def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tenso
         return logits_of(model, inputs)
 
 
+def token_logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor, tokens: Tensor) -> Tensor:
+    """Return the logits [N, C] of `tokens` [N, C] at `positions` [N].
+
+    Without gradients, the output embedding is applied for these tokens only, where it is a plain layer: of a large
+    vocabulary that saves nearly all of it, and a zeroth-order step has that much less to perturb. (With gradients, a
+    table of them for the whole vocabulary is made either way.)
+    """
+    head = model.get_output_embeddings()
+    if not torch.is_grad_enabled() and _is_plain(head):
+        # As a list, and a tensor made of that: an engine that repeats the batch then knows it as common to all rows.
+        chosen = torch.tensor(tokens.unique().tolist(), device=tokens.device)
+        with _confined(head, chosen):
+            logits = logits_at(model, inputs, positions[:, None])[:, 0]
+        if logits.shape[-1] == len(chosen):
+            return logits.gather(1, (tokens[..., None] == chosen).int().argmax(-1))
+    return logits_at(model, inputs, positions[:, None])[:, 0].gather(1, tokens)
+
+
 def logits_of(model: PreTrainedModel, inputs: Batch) -> Tensor:
     """Return the model's logits in full precision; no keys and values are kept for a generation that will not come."""
     with _uncached(model):
@@ -80,6 +103,28 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return log softmax(logits)[token] [N, T], in full precision, of logits [N, T, V], without another such table."""
     logits = full_precision(logits)
     return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def _is_plain(head: nn.Module | None) -> TypeGuard[nn.Linear]:
+    """Return whether all that a layer does is W x + b, with nothing hung on it that expects the whole vocabulary."""
+    if type(head) is not nn.Linear or "forward" in vars(head):
+        return False
+    return not (head._forward_hooks or head._forward_pre_hooks or head._parameters["weight"] is None)
+
+
+@contextmanager
+def _confined(head: nn.Linear, tokens: Tensor) -> Iterator[None]:
+    """Let a head give the logits of some tokens only."""
+
+    def forward(input: Tensor) -> Tensor:
+        bias = None if head.bias is None else head.bias[tokens]
+        return functional.linear(input, head.weight[tokens], bias)
+
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 @contextmanager

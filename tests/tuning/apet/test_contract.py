@@ -28,7 +28,8 @@ def test_outputs_stay_the_budget_is_kept_and_only_chosen_weights_move(
     before, start = subject.predict(prompts, 4), tiny.weights(subject.model)
     head = sum(value.numel() for name, value in start.items() if kind == "head" and name.startswith("classifier"))
     model = tune(subject, APET.model_validate({"budget": BUDGET, "granularity": granularity, "scorer": scorer}))
-    torch.testing.assert_close(subject.predict(prompts, 4), before, rtol=0, atol=0)
+    # To the last digits: a head that is no plain layer any more is applied for the whole vocabulary.
+    torch.testing.assert_close(subject.predict(prompts, 4), before, rtol=1e-6, atol=1e-6)
     if granularity == "element":
         assert count(model) == BUDGET + head
     else:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shoestring.models.batch import Batch
 from shoestring.models.packing import IDS, SOURCES
-from shoestring.models.scoring import SCORERS, logits_at, logits_of, token_log_probs
+from shoestring.models.scoring import SCORERS, logits_at, logits_of, token_log_probs, token_logits_at
 from shoestring.models.trees import log_probs
 
 if TYPE_CHECKING:
@@ -33,11 +33,14 @@ class CausalScorer:
     has_vocabulary = True
     shares_prompts = True
 
-    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there."""
+    def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
+        """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there.
+
+        With `relative`, candidates of one token have their logits: the normaliser is the same for all.
+        """
         options, scored = batch["option_ids"], batch["option_scored"]
         if options.shape[2] == 1:
-            return self._one_token(model, batch)
+            return self._one_token(model, batch, relative=relative)
         if IDS in batch:
             return (log_probs(model, batch, batch[SOURCES], options) * scored).sum(-1)
         return self._repeated(model, batch, options, batch["option_mask"], scored)
@@ -59,9 +62,11 @@ class CausalScorer:
         lengths = batch["position"] + 1 + mask[:, 0].sum(-1)
         return (found * (torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None])).sum(-1)
 
-    def _one_token(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        logits = logits_at(model, _unmasked(batch["input_ids"]), batch["position"][:, None])
-        return logits[:, 0].log_softmax(-1).gather(1, batch["option_ids"][:, :, 0])
+    def _one_token(self, model: PreTrainedModel, batch: Batch, *, relative: bool) -> Tensor:
+        inputs, tokens = _unmasked(batch["input_ids"]), batch["option_ids"][:, :, 0]
+        if relative:
+            return token_logits_at(model, inputs, batch["position"], tokens)
+        return logits_at(model, inputs, batch["position"][:, None])[:, 0].log_softmax(-1).gather(1, tokens)
 
     def _repeated(self, model: PreTrainedModel, batch: Batch, options: Tensor, mask: Tensor, scored: Tensor) -> Tensor:
         """Return the sums of log p of scored tokens [N, C] from one row a candidate."""

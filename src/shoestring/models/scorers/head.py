@@ -19,7 +19,7 @@ class HeadScorer:
 
     has_vocabulary = False
 
-    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+    def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return head logits [N, C]."""
         return logits_of(model, model_inputs(model, batch))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shoestring.models.batch import Batch
-from shoestring.models.scoring import SCORERS, logits_at, model_inputs
+from shoestring.models.scoring import SCORERS, logits_at, model_inputs, token_logits_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,10 +22,9 @@ class MaskedScorer:
 
     has_vocabulary = True
 
-    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """Return label-word logits [N, C]."""
-        logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
-        return logits[:, 0].gather(1, batch["option_ids"][:, :, 0])
+    def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
+        """Return label-word logits [N, C]; they are relative as they are."""
+        return token_logits_at(model, model_inputs(model, batch), batch["position"], batch["option_ids"][:, :, 0])
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log p(right label word at the mask), normalised over the vocabulary [N], and ones [N]."""

@@ -24,7 +24,7 @@ class Seq2SeqScorer:
 
     has_vocabulary = True
 
-    def scores(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+    def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there."""
         log_probs = self._token_log_probs(model, batch, batch["option_ids"])
         return (log_probs * batch["option_scored"]).sum(-1)

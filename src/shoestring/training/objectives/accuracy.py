@@ -27,7 +27,7 @@ class Accuracy(Objective):
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return -1 where a right candidate scores highest, else 0 [N]."""
         right = batch.get("option_right")
-        predicted = predictions(subject.task, subject.scores(batch))
+        predicted = predictions(subject.task, subject.scores(batch, relative=True))
         if right is None:
             return -(predicted == batch["labels"]).float()
         return -right.gather(1, predicted[:, None])[:, 0].float()

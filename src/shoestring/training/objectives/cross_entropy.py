@@ -25,7 +25,7 @@ class CrossEntropy(Objective):
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return cross-entropies [N]."""
-        return functional.cross_entropy(subject.scores(batch), batch["labels"], reduction="none")
+        return functional.cross_entropy(subject.scores(batch, relative=True), batch["labels"], reduction="none")
 
 
 OBJECTIVES.register("cross-entropy")(CrossEntropy())

@@ -34,7 +34,7 @@ class Regression(Objective):
         Raises:
             ModelError: if the task has no range.
         """
-        scores = subject.scores(batch)
+        scores = subject.scores(batch, relative=True)
         values = batch["labels"].to(scores.dtype)
         if scores.shape[1] == 1:
             return functional.mse_loss(scores[:, 0], values, reduction="none")
