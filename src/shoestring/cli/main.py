@@ -27,6 +27,7 @@ from shoestring.cli.scaling import scaling
 from shoestring.cli.sweep import sweep
 from shoestring.cli.table import table
 from shoestring.cli.tasks import tasks
+from shoestring.memory import tune_allocators
 
 app = typer.Typer(
     cls=Commands,
@@ -76,4 +77,5 @@ app.add_typer(bench, name="bench")
 
 def main() -> None:
     """Run the command line; never returns."""
+    tune_allocators()
     sys.exit(app())
