@@ -68,6 +68,7 @@ class FloorStep:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.forwards = 0.0
+        self.rows = len(work.batch["input_ids"])
 
     @torch.no_grad()
     def step(self) -> None:
@@ -85,11 +86,13 @@ class OurStep:
 
     Attributes:
         forwards: forward passes of the batch so far, in examples over the batch's examples.
+        rows: most rows of a pass so far.
     """
 
     def __init__(self, work: Work, who: Contestant) -> None:
         self.work = work
         self.forwards = 0.0
+        self.rows = 0
         per_example = PerExample(self._losses, [work.batch])
         self._closure = per_example if who.closure == "per-example" else self._loss
         named = list(work.model.named_parameters())
@@ -105,7 +108,9 @@ class OurStep:
         self._optimizer.finalize()
 
     def _losses(self, batch: Batch) -> Tensor:
-        self.forwards += len(batch["input_ids"]) / len(self.work.batch["input_ids"])
+        rows = len(batch["input_ids"])
+        self.forwards += rows / len(self.work.batch["input_ids"])
+        self.rows = max(self.rows, rows)
         return self.work.losses(batch)
 
     def _loss(self) -> Tensor:

@@ -51,5 +51,5 @@ def _steps(row: StepRow, limits: _Limits) -> Iterator[Goal]:
         yield Goal(what="of_floor", limit=most, reached=row.of_floor <= most)
         yield Goal(what="speedup", limit=limits.speedup, reached=row.speedup >= limits.speedup)
     share = _PEAKS.get((row.step, row.engine or ""))
-    if share is not None and row.peak_share is not None:
-        yield Goal(what="peak_share", limit=share, reached=row.peak_share < share)
+    if share is not None and row.own_share is not None:
+        yield Goal(what="own_share", limit=share, reached=row.own_share < share)

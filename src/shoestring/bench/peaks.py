@@ -33,6 +33,23 @@ def peak(who: Contestant, work: Work) -> int:
     return peak_of(lambda: _run(who, work), replaced)
 
 
+def forward_peak(work: Work, rows: int) -> int:
+    """Return the peak bytes of a bare forward of the batch's rows, again and again until there are `rows`."""
+    count = len(work.batch["input_ids"])
+    batch = {name: value[torch.arange(rows, device=value.device) % count] for name, value in work.batch.items()}
+
+    @torch.no_grad()
+    def forward() -> None:
+        float(work.losses(batch).mean())
+
+    if work.model.device.type != "cpu":
+        memory = PeakMemory(work.model.device)
+        with memory.lap("forward"):
+            forward()
+        return memory.bytes["forward"]
+    return peak_of(forward)
+
+
 def peak_of(call: Callable[[], object], replaced: Iterable[Tensor] = ()) -> int:
     """Return the most bytes that torch's allocator for the CPU held at once during a call, above those held before.
 

@@ -28,6 +28,7 @@ class ReferenceStep:
         self._params = list(work.model.parameters())
         self._generator = torch.Generator(work.model.device)
         self._rows = _one_row_per_candidate(work) if work.shape.kind == "causal" else None
+        self.rows = len(work.batch["input_ids"] if self._rows is None else self._rows)
 
     @torch.no_grad()
     def step(self) -> None:

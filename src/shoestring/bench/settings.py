@@ -59,7 +59,7 @@ class BenchSettings(Settings):
 class Goal(Settings):
     """A figure to reach."""
 
-    what: Literal["of_floor", "speedup", "peak_share", "outside_matrix"]
+    what: Literal["of_floor", "speedup", "own_share", "outside_matrix"]
     """The field of the row that it is about."""
     limit: float
     reached: bool
@@ -68,7 +68,7 @@ class Goal(Settings):
     def text(self) -> str:
         """The goal in words: `<= 1.15: yes`."""
         sign = ">=" if self.what == "speedup" else "<="
-        limit = f"{self.limit:.0%}" if self.what == "peak_share" else f"{self.limit:g}"
+        limit = f"{self.limit:.0%}" if self.what == "own_share" else f"{self.limit:g}"
         return f"{sign} {limit}: {'yes' if self.reached else 'NO'}"
 
 
@@ -107,6 +107,8 @@ class StepRow(Settings):
     """Peak bytes above what is held before the step, the optimizer's state included."""
     peak_share: float | None = None
     """Peak bytes above one bare forward's peak, as a share of the bytes of the weights."""
+    own_share: float | None = None
+    """The same above the peak of one bare forward of as many rows as a pass of the step has."""
     outside_matrix: float | None = None
     """Share of the step's time outside matrix products and attention; on CUDA."""
     goals: tuple[Goal, ...] = ()

@@ -37,7 +37,7 @@ class Work:
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""
-        scores = SCORERS.get(self.shape.kind).scores(self.model, batch)
+        scores = SCORERS.get(self.shape.kind).scores(self.model, batch, relative=True)
         return functional.cross_entropy(scores, batch["labels"], reduction="none")
 
     def loss(self) -> Tensor:

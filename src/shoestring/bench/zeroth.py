@@ -17,7 +17,7 @@ from shoestring.bench.goals import kernel_goals, step_goals
 from shoestring.bench.heard import Heard, listening
 from shoestring.bench.kernels import laps, measure_kernels
 from shoestring.bench.matrix import matrix_seconds
-from shoestring.bench.peaks import measured_by, peak
+from shoestring.bench.peaks import forward_peak, measured_by, peak
 from shoestring.bench.settings import BenchSettings, Report, StepRow, Timed
 from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import race, threads
@@ -103,7 +103,7 @@ class _Match:
         admitted, refused = [], []
         for one in who:
             try:
-                admitted.append((one, self._forwards(one), self.heard.taken()))
+                admitted.append((one, *self._passes(one), self.heard.taken()))
             except ShoestringError as error:
                 refused.append(self._row(one, refused=str(error)))
                 for _ in range(1 + self.settings.rounds):
@@ -115,8 +115,9 @@ class _Match:
         times = race([self._start(one) for one in racing], self.settings.rounds, device, self.bar)
         # Floor and reference come first, and nothing refuses them.
         floor, reference, baseline = times[0].median, times[1].median, peaks[0]
+        forward = {most: forward_peak(self.work, most) for most in sorted({most for _, _, most, _ in admitted})}
         rows = []
-        for (one, forwards, warned), time_, bytes_ in zip(admitted, times, peaks, strict=True):
+        for (one, forwards, most, warned), time_, bytes_ in zip(admitted, times, peaks, strict=True):
             row = self._row(
                 one,
                 warned=warned,
@@ -127,6 +128,7 @@ class _Match:
                 speedup=reference / time_.median,
                 peak=bytes_,
                 peak_share=(bytes_ - baseline) / self.work.weights,
+                own_share=(bytes_ - forward[most]) / self.work.weights,
                 outside_matrix=self._outside_matrix(one, time_),
             )
             rows.append(row.model_copy(update={"goals": step_goals(row, self.settings)}))
@@ -135,14 +137,14 @@ class _Match:
     def _start(self, one: Contestant) -> Callable[[], Any]:
         return lambda: one.start(self.work)
 
-    def _forwards(self, one: Contestant) -> float:
-        """Return the forward passes of a step; the step before it compiles what is to be compiled."""
+    def _passes(self, one: Contestant) -> tuple[float, int]:
+        """Return the forward passes of a step, and most rows of one; the step before it compiles what is compiled."""
         racer = one.start(self.work)
         racer.step()
         before = racer.forwards
         racer.step()
         racer.finish()
-        return racer.forwards - before
+        return racer.forwards - before, racer.rows
 
     def _peaks(self, racing: Sequence[Contestant]) -> list[int]:
         found = []

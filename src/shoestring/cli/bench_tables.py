@@ -43,6 +43,7 @@ def steps_table(report: Report) -> TableData:
         Column("reference / step", "right", ("speedup",)),
         Column("peak MiB", "right", ("peak",)),
         Column("extra % of weights", "right", ("peak_share",)),
+        Column("same rows", "right", ("own_share",)),
     ]
     if cuda:
         right.append(Column("% outside products", "right", ("outside_matrix",)))
@@ -79,7 +80,7 @@ def _step_cells(row: StepRow, *, cuda: bool) -> Iterator[Cell]:
     names = (row.model, row.dtype, row.step, row.directions, row.engine, row.closure)
     yield from (_text(name) for name in names)
     if row.time is None:
-        yield from [Cell("refused", (None,)), Cell(_NONE.text, (None, None)), *[_NONE] * (6 if cuda else 5)]
+        yield from [Cell("refused", (None,)), Cell(_NONE.text, (None, None)), *[_NONE] * (7 if cuda else 6)]
         return
     goals = {goal.what: f" ({goal.text})" for goal in row.goals}
     yield _number(row.forwards, "g")
@@ -88,7 +89,8 @@ def _step_cells(row: StepRow, *, cuda: bool) -> Iterator[Cell]:
     yield _number(row.of_forwards, ".2f")
     yield _number(row.speedup, ".2f", goals.get("speedup", ""))
     yield _NONE if row.peak is None else Cell(f"{row.peak / MIB:,.1f}", (row.peak,))
-    yield _percent(row.peak_share, goals.get("peak_share", ""))
+    yield _percent(row.peak_share)
+    yield _percent(row.own_share, goals.get("own_share", ""))
     if cuda:
         yield _percent(row.outside_matrix)
 
@@ -106,7 +108,8 @@ def _kernel_cells(row: KernelRow) -> Iterator[Cell]:
 
 def _step_notes(report: Report) -> Iterator[str]:
     yield "floor: two bare forwards of the deduplicated batch; reference: four out-of-place passes with torch.normal"
-    yield f"memory by {report.memory_by}; extra: above one bare forward's peak"
+    yield f"memory by {report.memory_by}; extra: above the peak of one bare forward of the batch"
+    yield "same rows: above the peak of one bare forward of as many rows as a pass of the step has"
     said: dict[str, list[str]] = {}
     for row in report.steps:
         refused = [] if row.refused is None else [f"refused: {row.refused}"]
