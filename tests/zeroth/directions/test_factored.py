@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.errors import OptimizerError
-from shoestring.zeroth.directions.base import DIRECTIONS, Directions
+from shoestring.zeroth.directions.base import DIRECTIONS, Directions, Move, Target
 from shoestring.zeroth.directions.factored import Factored
 from shoestring.zeroth.directions.lowrank import LowRank
 from shoestring.zeroth.directions.subspace import Subspace, orthonormal
@@ -88,6 +88,23 @@ def test_add_and_points_are_what_the_general_way_makes_of_fill(family: str, dtyp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_many_tensors_at_once_are_as_one_by_one(family: str) -> None:
+    made = FAMILIES[family]()
+    tensors = [trained(shape, torch.bfloat16, key) for key, shape in enumerate(SHAPES.values())]
+    ours, twins = ([tensor.flat.clone() for tensor in tensors] for _ in range(2))
+    made.add_all([Move(one, tensor, [(7, 0.3)], 0, 0.9) for one, tensor in zip(ours, tensors, strict=True)], 4)
+    rooms = [torch.zeros(2, 2, tensor.param.numel(), dtype=torch.bfloat16) for tensor in tensors]
+    table = ((0.1,), (-0.1,))
+    targets = [Target(room[0], one, tensor) for room, one, tensor in zip(rooms, ours, tensors, strict=True)]
+    made.points_all(targets, (7,), table)
+    for room, one, twin, tensor in zip(rooms, ours, twins, tensors, strict=True):
+        made.add(twin, tensor, [(7, 0.3)], 0, 0.9, 4)
+        assert torch.equal(one, twin)
+        made.points(room[1], one, tensor, (7,), table)
+        assert torch.equal(room[0], room[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_rows_are_those_of_the_general_way_up_to_the_last_bits(family: str) -> None:
     made, tensor = FAMILIES[family](), trained((50, 6), torch.float64)
     index = torch.tensor([3, 0, 49, 3])
@@ -152,15 +169,15 @@ def test_a_small_matrix_has_its_smaller_side_as_its_rank() -> None:
     assert (left.shape, right.shape) == ((3, 3), (5, 3))
 
 
-def test_what_is_kept_is_one_right_factor_a_matrix_and_none_of_it_travels() -> None:
+def test_what_is_kept_are_the_factors_of_one_direction_a_matrix_and_none_of_it_travels() -> None:
     family = LowRank(2, basis=1)
     for key in (1, 2):
         direction(family, trained((30, 20), key=key), 7)
-    assert sum(kept.numel() for _, kept in family._kept.values()) == 2 * 20 * 2
+    assert sum(kept.numel() for _, kept in family._kept.values()) == 2 * (30 + 20) * 2
     free = LowRank(2)
     for key in (1, 2):
         direction(free, trained((30, 20), key=key), 7)
-    assert sum(kept.numel() for _, kept in free._kept.values()) == 20 * 2
+    assert sum(kept.numel() for _, kept in free._kept.values()) == 2 * (30 + 20) * 2
     for copied in (copy.deepcopy(family), pickle.loads(pickle.dumps(family))):
         assert copied._kept == {}
         assert torch.equal(direction(copied, trained((30, 20)), 7), direction(family, trained((30, 20)), 7))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import OptimizerError
-from shoestring.zeroth.directions.base import Directions
+from shoestring.zeroth.directions.base import Directions, Move, Target
 from shoestring.zeroth.directions.dense import Dense
 from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.base import Factors, Source, Term
@@ -152,6 +152,28 @@ class Factored(Directions):
                 sums = _plus(sums, z, [row[column] for row in coefficients])
             for point, total in enumerate(sums):
                 outs[point, place] = total.to(outs.dtype)
+
+    def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
+        """Do what `add` does to many stretches of weights; to all vectors at once."""
+        vectors = []
+        for move in moves:
+            if matrix_shape(move.tensor) is None:
+                vectors.append(move)
+            else:
+                self.add(*move[:3], move.start, move.keep, rounding)
+        self.vectors.add_all(vectors, rounding)
+
+    def points_all(
+        self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> None:
+        """Do what `points` does for many stretches of weights; for all vectors at once."""
+        vectors = []
+        for target in targets:
+            if matrix_shape(target.tensor) is None:
+                vectors.append(target)
+            else:
+                self.points(*target[:3], seeds, coefficients, target.start)
+        self.vectors.points_all(vectors, seeds, coefficients)
 
     def rows(
         self,

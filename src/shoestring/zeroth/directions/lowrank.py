@@ -23,7 +23,7 @@ class LowRank(Factored):
         basis: seed of V, or None.
         scale: of matrices; vectors have none.
 
-    Memory: n r numbers a matrix with a basis, else those of one matrix at a time.
+    Memory: (m + n) r numbers a matrix.
 
     Source: Chen et al. 2024, LOZO, equation of LGE (arXiv 2410.07698); without a basis, r = 1: Sarkar et al. 2025,
         EGGROLL (arXiv 2511.16652).
@@ -34,15 +34,22 @@ class LowRank(Factored):
 
     def left(self, tensor: Trained, seed: int, first: int, last: int) -> Tensor:
         """Return rows first ... last of scale U [m, r], float32."""
-        rows = normal(tensor, seed, first * self.rank, (last - first, self.rank))
-        return rows if self.scale == 1 else rows * self.scale
+        height = (matrix_shape(tensor) or (0, 0))[0]
+
+        def make() -> Tensor:
+            made = normal(tensor, seed, 0, (height, self.rank))
+            return made if self.scale == 1 else made * self.scale
+
+        # Kept from the evaluation of a step to its update.
+        what = (tensor.key, tensor.param.device, height, seed, self.scale)
+        return self.keep(("left", tensor.key, tensor.param.device), what, make)[first:last]
 
     def right(self, tensor: Trained, seed: int) -> Tensor:
         """Return V [n, r], float32."""
         shape = matrix_shape(tensor)
         width = shape[1] if shape is not None else 0
         basis = derive(seed, "right") if self.basis is None else self.basis
-        place = None if self.basis is None else (tensor.key, tensor.param.device)
+        place = (tensor.key, tensor.param.device)
         what = (tensor.key, tensor.param.device, width, basis)
         return self.keep(place, what, lambda: normal(tensor, basis, 0, (width, self.rank)))
 

@@ -159,15 +159,15 @@ def _low_rank(
 
     First, so that the large product is added to it: the other way around `out` would be read and written once more.
     """
-    if bias is None:
-        out.zero_()
-    else:
-        out.copy_(bias.expand_as(out))
+    start = out.zero_() if bias is None else bias  # The first product of one column is made and added in one pass.
     for number, (a, b) in zip(coefficients, sides, strict=True):
         if number and a.shape[1] == 1:
-            torch.addcmul(out, a, b.t(), value=number, out=out)
+            torch.addcmul(start, a, b.t(), value=number, out=out)
         elif number:
-            out.addmm_(a, b.t(), alpha=number)
+            torch.addmm(start, a, b.t(), alpha=number, out=out)
+        start = out if number else start
+    if start is not out:
+        out.copy_(start.expand_as(out))
 
 
 def _bound(args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str]) -> list[Any]:
