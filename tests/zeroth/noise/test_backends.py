@@ -103,6 +103,17 @@ def test_numba_makes_the_rows_of_the_plain_backend(
     assert torch.equal(bits(room[1]), bits(room[0]))
 
 
+def test_rows_may_be_numbered_in_any_kind_of_integer_and_order_in_memory() -> None:
+    weight, room = weights(30 * 50, 1.0, torch.float32).view(30, 50), torch.zeros(3, 1, 4, 50)
+    rows = torch.tensor([[3, 9], [0, 9], [29, 9], [3, 9]])
+    with using("numba") as noise:
+        for made, index in zip(room, (rows[:, 0].contiguous(), rows[:, 0], rows[:, 0].int()), strict=True):
+            noise.rows(made, weight, index, Source(3, "gaussian"), [5], [[0.1]])
+    assert bool((room[0] != 0).all())
+    assert torch.equal(room[1], room[0])
+    assert torch.equal(room[2], room[0])
+
+
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(DISTRIBUTIONS, st.integers(0, 4000), st.integers(0, 3000), st.none() | KEYS)

@@ -78,7 +78,9 @@ class NumbaNoise(Noise):
         coefficients: Sequence[Sequence[float]],
     ) -> None:
         """Like `points` for some rows of a matrix: `weight` [V, D], `index` [R] int64, `outs` [P, R, D]."""
-        _run([_Job(outs, weight, source, _sums(seeds, coefficients, weight.dtype), lines=index)])
+        # The kernel is given addresses, and reads what lies there as 64-bit integers, one after the other.
+        lines = index.to(torch.int64).contiguous()
+        _run([_Job(outs, weight, source, _sums(seeds, coefficients, weight.dtype), lines=lines)])
 
     def write(self, weight: Tensor, total: Tensor, key: int, start: int = 0, rounding: int | None = None) -> None:
         """Write round(total) to `weight` [n], the `total` [n] in the dtype sums are made in; `key` of the tensor."""
@@ -167,7 +169,7 @@ def _share(jobs: Sequence[_Job], dtypes: tuple[type, ...]) -> None:
     """Let threads share jobs, as many as torch uses where there is work for them."""
     table: list[int] = [0] * HEAD
     until = size = points = 0
-    held = []
+    held = []  # The kernel is given addresses: what lies there must stay until it is done.
     for job in jobs:
         addresses = [part.data_ptr() for pair in job.products for part in pair]
         held.append(factors := np.array(addresses, np.int64) if addresses else _NO_FACTORS)

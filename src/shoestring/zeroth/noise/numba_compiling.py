@@ -77,11 +77,9 @@ def compiled(entry: Entry, *dtypes: type) -> Any:
         kernel: Any = numba.cfunc(signature, cache=True)(work)
     except Exception:
         kernel = numba.cfunc(signature)(work)
-    _alive.append(kernel)
-    return KERNEL(kernel.address)
-
-
-_alive: list[Any] = []
+    found: Any = KERNEL(kernel.address)
+    found.kernel = kernel  # whose machine code is freed with it
+    return found
 
 
 @cache
