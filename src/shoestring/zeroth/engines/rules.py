@@ -29,20 +29,15 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
         return None
     xs, biases = lanes(x), lanes(bias)
     height, width = weight.shape
+    if factors is not None:
+        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, factors)
+        return out.view(weights.count, *xs[0].shape[:-1], height)
     flat = [value.reshape(-1, width) for value in xs]
     out = flat[0].new_empty(weights.count, len(flat[0]), height)
-    if factors is None:
-        for first, last, tile in weights.tiles(tensor):
-            for lane, bias in enumerate(biases):
-                part = None if bias is None else bias[first:last]
-                _product(out[lane, :, first:last], flat[lane], tile[lane].t(), part)
-    else:
-        with weights.reading():
-            pristine = weights.pristine(tensor).t()
-            for lane, bias in enumerate(biases):
-                sides = [(flat[lane] @ right, left) for left, right in factors]
-                _low_rank(out[lane], bias, sides, weights.points.coefficients[lane])
-                out[lane].addmm_(flat[lane], pristine)
+    for first, last, tile in weights.tiles(tensor):
+        for lane, bias in enumerate(biases):
+            part = None if bias is None else bias[first:last]
+            _product(out[lane, :, first:last], flat[lane], tile[lane].t(), part)
     return out.view(weights.count, *xs[0].shape[:-1], height)
 
 
@@ -59,19 +54,14 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
     if not _takes(weights, tensor, x, factors) or (factors is None and weight.dtype.itemsize < 4):
         return None
     xs, biases = lanes(x), lanes(bias)
+    if factors is not None:
+        turned = [(right, left) for left, right in factors]
+        return _beside(weights, tensor, _stacked(x, xs), biases, turned, turn=False)
     out = xs[0].new_empty(weights.count, len(xs[0]), weight.shape[1])
-    if factors is None:
-        for first, last, tile in weights.tiles(tensor):
-            for lane, rows in enumerate(xs):
-                summand = biases[lane] if first == 0 else out[lane]
-                torch.addmm(summand, rows[:, first:last], tile[lane], out=out[lane])
-    else:
-        with weights.reading():
-            pristine = weights.pristine(tensor)
-            for lane, rows in enumerate(xs):
-                sides = [(rows @ left, right) for left, right in factors]
-                _low_rank(out[lane], biases[lane], sides, weights.points.coefficients[lane])
-                out[lane].addmm_(rows, pristine)
+    for first, last, tile in weights.tiles(tensor):
+        for lane, rows in enumerate(xs):
+            summand = biases[lane] if first == 0 else out[lane]
+            torch.addmm(summand, rows[:, first:last], tile[lane], out=out[lane])
     return out
 
 
@@ -152,22 +142,57 @@ def _product(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Non
         torch.addmm(bias, x, weight, out=out)
 
 
-def _low_rank(
-    out: Tensor, bias: Tensor | None, sides: Sequence[tuple[Tensor, Tensor]], coefficients: Sequence[float]
-) -> None:
-    """Write bias + sum of coefficient * a b' to `out`, for sides (a [n, r], b [m, r]).
+def _stacked(x: Tensor, xs: Sequence[Tensor]) -> Tensor:
+    """Return what an argument is at all points, one after the other on the first axis."""
+    if len(xs) == 1:
+        return xs[0]
+    return x if len(x) == len(xs) * len(xs[0]) else torch.cat(list(xs))
 
-    First, so that the large product is added to it: the other way around `out` would be read and written once more.
+
+def _beside(
+    weights: PointWeights,
+    tensor: Trained,
+    x: Tensor,
+    biases: Sequence[Tensor | None],
+    factors: Sequence[tuple[Tensor, Tensor]],
+    *,
+    turn: bool = True,
+) -> Tensor:
+    """Return b + x W' + sum of coefficient * (x V) U' at P points [P, N, m], for factors (U [m, r], V [n, r]) of seeds.
+
+    The large product is one for all points, and made last: it is added to what is there, where the other way around the
+    result would be read and written once more. `turn`: whether W is [m, n]; else it is [n, m].
     """
-    start = out.zero_() if bias is None else bias  # The first product of one column is made and added in one pass.
-    for number, (a, b) in zip(coefficients, sides, strict=True):
-        if number and a.shape[1] == 1:
-            torch.addcmul(start, a, b.t(), value=number, out=out)
-        elif number:
-            torch.addmm(start, a, b.t(), alpha=number, out=out)
-        start = out if number else start
-    if start is not out:
-        out.copy_(start.expand_as(out))
+    lefts, rights = zip(*factors, strict=True)
+    # As rows: a product with few columns that lie apart takes MKL six times as long.
+    sides = (x @ torch.cat(rights, 1).t().contiguous().t()).view(weights.count, -1, sum(one.shape[1] for one in rights))
+    out = x.new_empty(weights.count, sides.shape[1], len(lefts[0]))
+    for lane, bias in enumerate(biases):
+        _side(out[lane], bias, sides[lane], lefts, weights.points.coefficients[lane])
+    with weights.reading():
+        pristine = weights.pristine(tensor)
+        out.flatten(0, 1).addmm_(x, pristine.t() if turn else pristine)
+    return out
+
+
+def _side(
+    out: Tensor, bias: Tensor | None, side: Tensor, lefts: Sequence[Tensor], coefficients: Sequence[float]
+) -> None:
+    """Write b + sum of coefficient * side U' to `out` [N, m], for side = x V [N, sum of r] and each seed's U [m, r]."""
+    size = max(map(abs, coefficients))
+    if not size:
+        out.zero_() if bias is None else out.copy_(bias.expand_as(out))
+        return
+    start = out.zero_() if bias is None else bias
+    # Relative to the largest, which is applied in the product: float16 could not hold coefficients of updates.
+    scaled = [
+        left if number == size else left * (number / size) for left, number in zip(lefts, coefficients, strict=True)
+    ]
+    left = torch.cat(scaled, 1)
+    if left.shape[1] == 1:
+        torch.addcmul(start, side, left.t(), value=size, out=out)
+    else:
+        torch.addmm(start, side, left.t(), alpha=size, out=out)
 
 
 def _bound(args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str]) -> list[Any]:
