@@ -70,6 +70,13 @@ class Directions(ABC):
     def prepare(self, tensors: Iterable[Trained]) -> None:  # noqa: B027 - most have nothing to note
         """Note what depends on the unperturbed weights; called before each evaluation, when they are in place."""
 
+    def factors(self, tensor: Trained, seed: int) -> tuple[Tensor, Tensor] | None:
+        """Return (left [m, r], right [n, r]), float32, where z = left right'; None where there are no factors."""
+        return None
+
+    def gather(self, tensors: Iterable[Trained], seeds: Sequence[int]) -> None:  # noqa: B027 - most have none
+        """Make the factors of many tensors at once, which takes less time; they will be asked for."""
+
     @abstractmethod
     def fill(self, out: Tensor, tensor: Trained, seed: int, start: int = 0) -> None:
         """Write z[start : start + n] of `tensor`, seen as one axis, to `out` [n], float32."""

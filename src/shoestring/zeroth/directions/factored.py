@@ -116,7 +116,7 @@ class Factored(Directions):
             self.vectors.add(weight, tensor, terms, start, keep, rounding)
             return
         seeds = [seed for seed, _ in terms]
-        if self.rank <= _FEW:
+        if self.rank <= _FEW and weight.dtype.itemsize <= 4:  # Factors are read in float32 there.
             products = [self._factors(tensor, seed) for seed in seeds]
             pairs = [(pair, coefficient) for pair, (_, coefficient) in zip(products, terms, strict=True)]
             noise_for(weight).add_products(weight, tensor.key, pairs, start, keep, rounding)

@@ -21,7 +21,7 @@ class Scaled(Directions):
 
     def __init__(self, base: Directions, factors: Mapping[str, float]) -> None:
         self.base = base
-        self.factors = dict(factors)
+        self._factors = dict(factors)
 
     def touches(self, tensor: Trained) -> bool:
         """Return whether c is not 0, and the base touches the tensor."""
@@ -34,6 +34,15 @@ class Scaled(Directions):
     def prepare(self, tensors: Iterable[Trained]) -> None:
         """Let the base note what it needs."""
         self.base.prepare(tensors)
+
+    def factors(self, tensor: Trained, seed: int) -> tuple[Tensor, Tensor] | None:
+        """Return (c left, right) with c z = c left right', where the base has factors."""
+        pair = self.base.factors(tensor, seed)
+        return None if pair is None else (pair[0] * self._factor(tensor), pair[1])
+
+    def gather(self, tensors: Iterable[Trained], seeds: Sequence[int]) -> None:
+        """Let the base make the factors of many tensors at once."""
+        self.base.gather(tensors, seeds)
 
     def fill(self, out: Tensor, tensor: Trained, seed: int, start: int = 0) -> None:
         """Write c * z[start : start + n] of `tensor`, seen as one axis, to `out` [n], float32."""
@@ -82,7 +91,7 @@ class Scaled(Directions):
         self.base.rows(outs, weight, index, tensor, seeds, self._scale(tensor, coefficients))
 
     def _factor(self, tensor: Trained) -> float:
-        return self.factors.get(tensor.name, 0.0)
+        return self._factors.get(tensor.name, 0.0)
 
     def _terms(self, tensor: Trained, terms: Sequence[Term]) -> list[Term]:
         factor = self._factor(tensor)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shoestring.errors import OptimizerError
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
-from shoestring.zeroth.engines.guards import listed
+from shoestring.zeroth.engines.versions import Versions, refuse_changed
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
@@ -45,7 +44,10 @@ class FusedEngine(Engine):
 
     _place: Place | None = None
     _update: Update | None = None
-    _versions: Sequence[int] = ()
+
+    def __init__(self, tensors: Sequence[Trained]) -> None:
+        super().__init__(tensors)
+        self._versions = Versions(tensors)
 
     def losses(self, closure: Closure, points: Points) -> list[float]:
         """Return the loss at each point; the weights stay at the last one until the next move or `finalize`."""
@@ -60,7 +62,7 @@ class FusedEngine(Engine):
                 try:
                     found.append(self.evaluate(closure, points))
                 finally:
-                    self._versions = self._now()  # What a forward pass itself writes is none of our business.
+                    self._versions.note()  # What a forward pass itself writes is none of our business.
         except BaseException:
             self.finalize()
             raise
@@ -84,26 +86,13 @@ class FusedEngine(Engine):
 
     def _move(self, there: Place | None) -> None:
         here, update = self._place, self._update
-        changed = self._changed() if here is not None and here.terms else []
+        changed = self._versions.changed() if here is not None and here.terms else []
         if changed:
             there = None
         move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
         self._place, self._update = there, None
-        self._versions = self._now()
-        if changed:
-            raise OptimizerError(
-                f"{listed([tensor.name for tensor in changed])} changed while the weights stood displaced, between two "
-                "steps of the fused engine; they are left as they are, without its last update: call "
-                "optimizer.finalize() before loading or changing weights"
-            )
-
-    def _changed(self) -> list[Trained]:
-        """Return the tensors that others have written into; the engine itself writes past their counters."""
-        found = zip(self.tensors, self._versions, self._now(), strict=True)
-        return [tensor for tensor, before, now in found if before != now]
-
-    def _now(self) -> list[int]:
-        return [tensor.param._version for tensor in self.tensors]
+        self._versions.note()
+        refuse_changed(changed, "fused")
 
 
 def move_from(here: Place | None, update: Update | None, there: Place | None, tensors: Sequence[Trained]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 
@@ -58,6 +59,8 @@ class PairedEngine(Engine):
         repeats: whether batches are repeated for all points; None until the first step has found it out.
     """
 
+    kind: ClassVar[str] = "paired"
+
     def __init__(
         self,
         tensors: Sequence[Trained],
@@ -73,7 +76,7 @@ class PairedEngine(Engine):
         for name, number in numbers.items():
             least = int(name != "small")
             if number < least:
-                raise OptimizerError(f"engine paired: {name}={number}; it must be at least {least}")
+                raise OptimizerError(f"engine {self.kind}: {name}={number}; it must be at least {least}")
         self.scratch = Scratch()
         self._lanes, self._max_rows, self._tile, self._small, self._defer = lanes, max_rows, tile, small, defer
         self._deferred: Deferred | None = None
@@ -89,19 +92,18 @@ class PairedEngine(Engine):
             self.finalize()
         points.directions.prepare(self.tensors)
         try:
-            return self._losses(closure, points)
+            return self._losses(closure, self.placed(points))
         except EscapeError as escape:
             return self._give_up(str(escape), closure, points)
         finally:
-            if self._instead is None:
-                self.finalize()
+            self._catch_up()
 
     def apply(self, update: Update) -> None:
         """Move the weights, now, or with `defer` on the way through the next evaluation."""
         if self._instead is not None:
             self._instead.apply(update)
         elif self._defer:
-            self.finalize()
+            self._catch_up()
             self.weigh(update)
             self._deferred = Deferred(update, self.tensors)
         else:
@@ -119,6 +121,14 @@ class PairedEngine(Engine):
         """Apply what was put off."""
         if self._instead is not None:
             self._instead.finalize()
+        self._catch_up()
+
+    def placed(self, points: Points) -> Points:
+        """Return the points as they are seen from the weights, where these lag behind; here they do not."""
+        return points
+
+    def _catch_up(self) -> None:
+        """Finish an update that was on its way."""
         if self._deferred is not None:
             self._deferred.rest()
             self._deferred = None
@@ -213,7 +223,7 @@ class PairedEngine(Engine):
     def _at(self, closure: Closure, points: Points, point: Points) -> float:
         """Return the loss at one of the points."""
         if not point.seeds:
-            self.finalize()
+            self._catch_up()
             return self.evaluate(closure, points)
         weights = self._weights(point)
         audit = None if self._audited else Audit(weights)

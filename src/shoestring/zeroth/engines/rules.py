@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shoestring.zeroth.engines.sides import Side
 from shoestring.zeroth.engines.weights import PointWeights
 from shoestring.zeroth.tensors import Trained
 
@@ -24,13 +25,13 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
     tensor = weights.table.get(id(weight))
     if tensor is None or weight.ndim != 2:
         return None
-    factors = weights.factors(tensor)
-    if not _takes(weights, tensor, x, factors):
+    side = weights.side(tensor)
+    if not _takes(weights, tensor, x, side):
         return None
     xs, biases = lanes(x), lanes(bias)
     height, width = weight.shape
-    if factors is not None:
-        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, factors)
+    if side is not None:
+        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, side, turn=True)
         return out.view(weights.count, *xs[0].shape[:-1], height)
     flat = [value.reshape(-1, width) for value in xs]
     out = flat[0].new_empty(weights.count, len(flat[0]), height)
@@ -50,13 +51,12 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
     tensor = weights.table.get(id(weight))
     if tensor is None or len(args) > 3 or kwargs.keys() - {"input", "mat1", "mat2"}:
         return None
-    factors = weights.factors(tensor)
-    if not _takes(weights, tensor, x, factors) or (factors is None and weight.dtype.itemsize < 4):
+    side = weights.side(tensor)
+    if not _takes(weights, tensor, x, side) or (side is None and weight.dtype.itemsize < 4):
         return None
     xs, biases = lanes(x), lanes(bias)
-    if factors is not None:
-        turned = [(right, left) for left, right in factors]
-        return _beside(weights, tensor, _stacked(x, xs), biases, turned, turn=False)
+    if side is not None:
+        return _beside(weights, tensor, _stacked(x, xs), biases, side, turn=False)
     out = xs[0].new_empty(weights.count, len(xs[0]), weight.shape[1])
     for first, last, tile in weights.tiles(tensor):
         for lane, rows in enumerate(xs):
@@ -121,13 +121,13 @@ def _rows(weights: PointWeights, lanes: Lanes, weight: Any, ids: Any) -> Tensor 
     )
 
 
-def _takes(weights: PointWeights, tensor: Trained, x: Any, factors: object) -> bool:
+def _takes(weights: PointWeights, tensor: Trained, x: Any, side: Side | None) -> bool:
     """Return whether a product is made by a rule: a large weight, or one whose directions have factors."""
     if not isinstance(x, Tensor) or x.dtype != tensor.param.dtype or _differentiable():
         return False
     if torch.is_autocast_enabled(x.device.type):
         return False
-    return factors is not None or tensor.param.numel() > weights.small
+    return side is not None or tensor.param.numel() > weights.small
 
 
 def _differentiable() -> bool:
@@ -150,49 +150,20 @@ def _stacked(x: Tensor, xs: Sequence[Tensor]) -> Tensor:
 
 
 def _beside(
-    weights: PointWeights,
-    tensor: Trained,
-    x: Tensor,
-    biases: Sequence[Tensor | None],
-    factors: Sequence[tuple[Tensor, Tensor]],
-    *,
-    turn: bool = True,
+    weights: PointWeights, tensor: Trained, x: Tensor, biases: Sequence[Tensor | None], side: Side, *, turn: bool
 ) -> Tensor:
-    """Return b + x W' + sum of coefficient * (x V) U' at P points [P, N, m], for factors (U [m, r], V [n, r]) of seeds.
+    """Return b + x W + sum of coefficient * (x U) V' at P points [P, N, m]; with `turn` W' is meant, and V and U.
 
     The large product is one for all points, and made last: it is added to what is there, where the other way around the
-    result would be read and written once more. `turn`: whether W is [m, n]; else it is [n, m].
+    result would be read and written once more.
     """
-    lefts, rights = zip(*factors, strict=True)
-    # As rows: a product with few columns that lie apart takes MKL six times as long.
-    sides = (x @ torch.cat(rights, 1).t().contiguous().t()).view(weights.count, -1, sum(one.shape[1] for one in rights))
-    out = x.new_empty(weights.count, sides.shape[1], len(lefts[0]))
-    for lane, bias in enumerate(biases):
-        _side(out[lane], bias, sides[lane], lefts, weights.points.coefficients[lane])
     with weights.reading():
-        pristine = weights.pristine(tensor)
-        out.flatten(0, 1).addmm_(x, pristine.t() if turn else pristine)
+        weight = weights.pristine(tensor)
+        weight, side = (weight.t(), side) if turn else (weight, side.turned())
+        out = x.new_empty(weights.count, len(x) // weights.count, weight.shape[1])
+        side.add_to(out, biases, x)
+        out.flatten(0, 1).addmm_(x, weight)
     return out
-
-
-def _side(
-    out: Tensor, bias: Tensor | None, side: Tensor, lefts: Sequence[Tensor], coefficients: Sequence[float]
-) -> None:
-    """Write b + sum of coefficient * side U' to `out` [N, m], for side = x V [N, sum of r] and each seed's U [m, r]."""
-    size = max(map(abs, coefficients))
-    if not size:
-        out.zero_() if bias is None else out.copy_(bias.expand_as(out))
-        return
-    start = out.zero_() if bias is None else bias
-    # Relative to the largest, which is applied in the product: float16 could not hold coefficients of updates.
-    scaled = [
-        left if number == size else left * (number / size) for left, number in zip(lefts, coefficients, strict=True)
-    ]
-    left = torch.cat(scaled, 1)
-    if left.shape[1] == 1:
-        torch.addcmul(start, side, left.t(), value=size, out=out)
-    else:
-        torch.addmm(start, side, left.t(), alpha=size, out=out)
 
 
 def _bound(args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.directions.base import Target
+from shoestring.zeroth.engines.sides import Side, Sides
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
@@ -86,6 +87,7 @@ class PointWeights:
         self._scratch, self._tile, self._deferred = scratch, tile, deferred
         self.small = small
         self._kept: dict[int, list[Tensor]] = {}
+        self._sides: Sides | None = None
         self.busy = False
 
     def whole(self, tensor: Trained) -> list[Tensor]:
@@ -121,23 +123,12 @@ class PointWeights:
             points.directions.rows(outs, weight, index, tensor, points.seeds, points.coefficients)
         return outs
 
-    def factors(self, tensor: Trained) -> list[tuple[Tensor, Tensor]] | None:
-        """Return (U [m, r], V [n, r]) of every seed where z = U V', in the dtype of the tensor; else None.
-
-        A family of directions that has such factors has a method `factors(tensor, seed)`, which returns them or None.
-        """
-        factors: Callable[[Trained, int], tuple[Tensor, Tensor] | None] | None
-        factors = getattr(self.points.directions, "factors", None)
-        if not callable(factors) or tensor.param.ndim != 2:
-            return None
-        found = []
-        with self.reading():
-            for seed in self.points.seeds:
-                pair = factors(tensor, seed)
-                if pair is None:
-                    return None
-                found.append((pair[0].to(tensor.param.dtype), pair[1].to(tensor.param.dtype)))
-        return found
+    def side(self, tensor: Trained) -> Side | None:
+        """Return the factors of a matrix where the directions are of low rank; else None."""
+        if self._sides is None:
+            with self.reading():
+                self._sides = Sides(self.points, self.table.values())
+        return self._sides.of(tensor)
 
     def pristine(self, tensor: Trained) -> Tensor:
         """Return the unperturbed tensor; read it inside `reading()`."""
