@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shoestring.zeroth.noise import using
-from shoestring.zeroth.noise.base import Addition, Distribution, Factors, Source, Spread, Term
+from shoestring.zeroth.noise.base import Addition, Distribution, Factors, Products, Source, Spread, Term
 from shoestring.zeroth.noise.plain import PlainNoise
 
 PLAIN = PlainNoise()
@@ -236,9 +236,9 @@ def test_products_are_added_to_any_slice_with_the_bits_of_the_plain_backend(
     ]
     right = weights(height * width, 1.0, dtype)
     made = right[start:stop].clone()
-    PLAIN.add_products(right, 8, terms, 0, 0.99, rounding)
+    PLAIN.add_products([Products(right, 8, terms, 0, 0.99)], rounding)
     with using("numba") as noise:
-        noise.add_products(made, 8, terms, start, 0.99, rounding)
+        noise.add_products([Products(made, 8, terms, start, 0.99)], rounding)
     assert torch.equal(bits(made), bits(right[start:stop]))
 
 
@@ -246,5 +246,5 @@ def test_a_product_is_the_matrix_product() -> None:
     left, right, weight = torch.randn(50, 3), torch.randn(70, 3), torch.zeros(3500)
     for backend in ("torch", "numba"):
         with using(backend) as noise:
-            noise.add_products(weight, 0, [(Factors(left, right), 2.0)], keep=0.0)
+            noise.add_products([Products(weight, 0, [(Factors(left, right), 2.0)], keep=0.0)])
         torch.testing.assert_close(weight.view(50, 70), 2 * left @ right.T, rtol=1e-5, atol=1e-5)

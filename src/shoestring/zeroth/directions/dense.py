@@ -9,10 +9,10 @@ from torch import Tensor
 
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions, Move, Target
 from shoestring.zeroth.noise import noise_for
-from shoestring.zeroth.noise.base import Addition, Distribution, Noise, Source, Spread, Term
+from shoestring.zeroth.noise.base import Addition, Distribution, Noise, Products, Source, Spread, Term
 from shoestring.zeroth.tensors import Trained
 
-_Stretch = TypeVar("_Stretch", Move, Target)
+_Stretch = TypeVar("_Stretch", Move, Target, Products)
 
 
 class Dense(Directions):
@@ -51,7 +51,7 @@ class Dense(Directions):
 
     def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
         """Do what `add` does to many stretches of weights, at once."""
-        for noise, members in _by_backend(moves):
+        for noise, members in by_backend(moves):
             noise.add_all(
                 [
                     Addition(weight, self._source(tensor), terms, start, keep)
@@ -64,7 +64,7 @@ class Dense(Directions):
         self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
     ) -> None:
         """Do what `points` does for many stretches of weights, at once."""
-        for noise, members in _by_backend(targets):
+        for noise, members in by_backend(targets):
             spreads = [
                 Spread(outs, weight, self._source(tensor), coefficients, start)
                 for outs, weight, tensor, start in members
@@ -87,7 +87,8 @@ class Dense(Directions):
         return Source(tensor.key, self.distribution)
 
 
-def _by_backend(stretches: Iterable[_Stretch]) -> Iterable[tuple[Noise, list[_Stretch]]]:
+def by_backend(stretches: Iterable[_Stretch]) -> Iterable[tuple[Noise, list[_Stretch]]]:
+    """Return the stretches of each backend that works for some."""
     found: dict[int, tuple[Noise, list[_Stretch]]] = {}
     for stretch in stretches:
         noise = noise_for(stretch.weight)

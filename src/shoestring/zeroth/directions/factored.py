@@ -13,9 +13,9 @@ from torch import Tensor
 
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.directions.base import Directions, Move, Target
-from shoestring.zeroth.directions.dense import Dense
+from shoestring.zeroth.directions.dense import Dense, by_backend
 from shoestring.zeroth.noise import noise_for
-from shoestring.zeroth.noise.base import Factors, Source, Term
+from shoestring.zeroth.noise.base import Factors, Products, Source, Term
 from shoestring.zeroth.noise.plain import outer_sum, wide
 from shoestring.zeroth.tensors import Trained
 
@@ -115,12 +115,10 @@ class Factored(Directions):
         if matrix_shape(tensor) is None:
             self.vectors.add(weight, tensor, terms, start, keep, rounding)
             return
-        seeds = [seed for seed, _ in terms]
-        if self.rank <= _FEW and weight.dtype.itemsize <= 4:  # Factors are read in float32 there.
-            products = [self._factors(tensor, seed) for seed in seeds]
-            pairs = [(pair, coefficient) for pair, (_, coefficient) in zip(products, terms, strict=True)]
-            noise_for(weight).add_products(weight, tensor.key, pairs, start, keep, rounding)
+        if self._few(weight):
+            self.add_all([Move(weight, tensor, terms, start, keep)], rounding)
             return
+        seeds = [seed for seed, _ in terms]
         for block, zs in self._blocks(tensor, seeds, start, start + len(weight)):
             part = weight[block.begin - start : block.end - start]
             total = part.to(wide(part.dtype))  # the weights themselves, where they are in full precision
@@ -154,14 +152,24 @@ class Factored(Directions):
                 outs[point, place] = total.to(outs.dtype)
 
     def add_all(self, moves: Iterable[Move], rounding: int | None = None) -> None:
-        """Do what `add` does to many stretches of weights; to all vectors at once."""
-        vectors = []
+        """Do what `add` does to many stretches of weights, at once where they are vectors or the factors are few."""
+        vectors, products = [], []
         for move in moves:
-            if matrix_shape(move.tensor) is None:
+            weight, tensor, terms, start, keep = move
+            if matrix_shape(tensor) is None:
                 vectors.append(move)
+            elif self._few(weight):
+                pairs = [(self._factors(tensor, seed), coefficient) for seed, coefficient in terms]
+                products.append(Products(weight, tensor.key, pairs, start, keep))
             else:
-                self.add(*move[:3], move.start, move.keep, rounding)
+                self.add(*move, rounding)
         self.vectors.add_all(vectors, rounding)
+        for noise, members in by_backend(products):
+            noise.add_products(members, rounding)
+
+    def _few(self, weight: Tensor) -> bool:
+        """Return whether products are summed element by element; float64 weights are not, since factors are float32."""
+        return self.rank <= _FEW and weight.dtype.itemsize <= 4
 
     def points_all(
         self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
@@ -267,7 +275,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
         return outer_sum(left, right)
     # Inside a forward pass under autocast the product would be made, and rounded, in half precision.
     with torch.autocast(left.device.type, enabled=False):
-        return left @ right.T
+        return left @ right.T.to(left.dtype)
 
 
 def _plus(sums: list[Tensor], z: Tensor, coefficients: Sequence[float]) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -45,6 +45,12 @@ class LowRank(Factored):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_gathered": {}}
+
+    def scaled(self, scale: float) -> LowRank:
+        """Return the same directions, matrices times `scale` more; what is kept in memory is shared."""
+        other = cast("LowRank", super().scaled(scale))
+        other._gathered = self._gathered
+        return other
 
     def left(self, tensor: Trained, seed: int, first: int, last: int) -> Tensor:
         """Return rows first ... last of scale U [m, r], float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -27,25 +27,28 @@ class Share:
 
     Attributes:
         left: [m, c], float32, or float64 beside weights in that.
-        right: [n, c], likewise.
-        spans: the right factors that ranges of columns came with, and how many, in order.
+        rights: the right factors [n, r], float32, of its columns; one that comes again takes up no new ones.
     """
 
     left: Tensor
-    right: Tensor
-    spans: list[tuple[Tensor, int]] = field(default_factory=list)
+    rights: list[Tensor]
+
+    @property
+    def right(self) -> Tensor:
+        """The right factor [n, c]; where there is one it is that itself, so that its columns can be shared."""
+        return self.rights[0] if len(self.rights) == 1 else torch.cat(self.rights, 1)
 
     def take(self, left: Tensor, right: Tensor, number: float) -> None:
-        """Add number * left right': to columns that have this right factor, or as new ones."""
+        """Add number * left right'."""
         begin = 0
-        for kept, count in self.spans:
+        for kept in self.rights:
+            columns = kept.shape[1]
             if kept is right:
-                self.left[:, begin : begin + count].add_(left, alpha=number)
+                self.left[:, begin : begin + columns].add_(left, alpha=number)
                 return
-            begin += count
+            begin += columns
         self.left = torch.cat([self.left, left.to(self.left.dtype) * number], 1)
-        self.right = torch.cat([self.right, right.to(self.right.dtype)], 1)
-        self.spans.append((right, right.shape[1]))
+        self.rights.append(right)
 
 
 class Part(NamedTuple):
@@ -85,7 +88,7 @@ class Held:
 
     def columns_with(self, parts: Iterable[Part]) -> int:
         """Return how many there would be with these beside."""
-        counts = {key: {id(right): count for right, count in share.spans} for key, share in self._shares.items()}
+        counts = {key: {id(one): one.shape[1] for one in share.rights} for key, share in self._shares.items()}
         for part in parts:
             counts.setdefault(part.tensor.key, {})[id(part.right)] = part.right.shape[1]
         return max((sum(found.values()) for found in counts.values()), default=0)
@@ -96,9 +99,8 @@ class Held:
             self.unit = self.unit or math.ldexp(1.0, math.frexp(number)[1])
             share = self._shares.get(tensor.key)
             if share is None:
-                dtype = wide(tensor.param.dtype)
-                nothing = [one.new_empty(len(one), 0, dtype=dtype) for one in (left, right)]
-                share = self._shares[tensor.key] = Share(nothing[0], nothing[1])
+                nothing = left.new_empty(len(left), 0, dtype=wide(tensor.param.dtype))
+                share = self._shares[tensor.key] = Share(nothing, [])
             share.take(left, right, number / self.unit)
 
     def share(self, tensor: Trained) -> Share | None:

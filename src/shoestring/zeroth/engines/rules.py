@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shoestring.zeroth.engines.sides import Side
 from shoestring.zeroth.engines.weights import PointWeights
+from shoestring.zeroth.noise import noise_for
+from shoestring.zeroth.noise.sides import Side
 from shoestring.zeroth.tensors import Trained
 
 Lanes = Callable[[Any], list[Any]]
@@ -31,7 +32,7 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
     xs, biases = lanes(x), lanes(bias)
     height, width = weight.shape
     if side is not None:
-        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, side, turn=True)
+        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, side)
         return out.view(weights.count, *xs[0].shape[:-1], height)
     flat = [value.reshape(-1, width) for value in xs]
     out = flat[0].new_empty(weights.count, len(flat[0]), height)
@@ -51,12 +52,12 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
     tensor = weights.table.get(id(weight))
     if tensor is None or len(args) > 3 or kwargs.keys() - {"input", "mat1", "mat2"}:
         return None
-    side = weights.side(tensor)
+    side = weights.side(tensor, turned=True)
     if not _takes(weights, tensor, x, side) or (side is None and weight.dtype.itemsize < 4):
         return None
     xs, biases = lanes(x), lanes(bias)
     if side is not None:
-        return _beside(weights, tensor, _stacked(x, xs), biases, side, turn=False)
+        return _beside(weights, tensor, _stacked(x, xs), biases, side, turned=True)
     out = xs[0].new_empty(weights.count, len(xs[0]), weight.shape[1])
     for first, last, tile in weights.tiles(tensor):
         for lane, rows in enumerate(xs):
@@ -150,18 +151,24 @@ def _stacked(x: Tensor, xs: Sequence[Tensor]) -> Tensor:
 
 
 def _beside(
-    weights: PointWeights, tensor: Trained, x: Tensor, biases: Sequence[Tensor | None], side: Side, *, turn: bool
+    weights: PointWeights,
+    tensor: Trained,
+    x: Tensor,
+    biases: Sequence[Tensor | None],
+    side: Side,
+    *,
+    turned: bool = False,
 ) -> Tensor:
-    """Return b + x W + sum of coefficient * (x U) V' at P points [P, N, m]; with `turn` W' is meant, and V and U.
+    """Return b + x W' at P points [P, N, m] of W [m, n], where `side` is what it differs by; `turned`: W is [n, m].
 
     The large product is one for all points, and made last: it is added to what is there, where the other way around the
     result would be read and written once more.
     """
     with weights.reading():
         weight = weights.pristine(tensor)
-        weight, side = (weight.t(), side) if turn else (weight, side.turned())
+        weight = weight if turned else weight.t()
         out = x.new_empty(weights.count, len(x) // weights.count, weight.shape[1])
-        side.add_to(out, biases, x)
+        noise_for(x).beside(out, x, biases, side)
         out.flatten(0, 1).addmm_(x, weight)
     return out
 

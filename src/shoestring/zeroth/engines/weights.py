@@ -123,12 +123,12 @@ class PointWeights:
             points.directions.rows(outs, weight, index, tensor, points.seeds, points.coefficients)
         return outs
 
-    def side(self, tensor: Trained) -> Side | None:
-        """Return the factors of a matrix where the directions are of low rank; else None."""
-        if self._sides is None:
-            with self.reading():
+    def side(self, tensor: Trained, *, turned: bool = False) -> Side | None:
+        """Return what W [m, n] differs by at the points; `turned`: W'. None where directions have no factors."""
+        with self.reading():
+            if self._sides is None:
                 self._sides = Sides(self.points, self.table.values())
-        return self._sides.of(tensor)
+            return self._sides.of(tensor, turned=turned)
 
     def pristine(self, tensor: Trained) -> Tensor:
         """Return the unperturbed tensor; read it inside `reading()`."""

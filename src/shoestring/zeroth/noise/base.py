@@ -9,6 +9,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
+from shoestring.zeroth.noise.sides import Side, beside
+
 Distribution = Literal["gaussian", "rademacher"]
 Term = tuple[int, float]
 """A direction's seed and its coefficient."""
@@ -75,6 +77,24 @@ class Factors(NamedTuple):
     right: Tensor
 
 
+class Products(NamedTuple):
+    """Directions of low rank added to a stretch of weights: weight <- keep * weight + sum of coefficient * z.
+
+    Attributes:
+        weight: the stretch [n].
+        key: of its tensor.
+        terms: directions, all of one rank, and coefficients.
+        start: place of the stretch's first element in the whole tensor.
+        keep: what the weight is multiplied by.
+    """
+
+    weight: Tensor
+    key: int
+    terms: Sequence[tuple[Factors, float]]
+    start: int = 0
+    keep: float = 1.0
+
+
 class Noise(ABC):
     """Makes directions and adds them to weights; every backend gives the same bits, those that `philox` writes down.
 
@@ -104,19 +124,18 @@ class Noise(ABC):
         """Write outs[p] = round(weight + sum_j coefficients[p][j] * z(seeds[j])) for each stretch."""
 
     @abstractmethod
-    def add_products(
-        self,
-        weight: Tensor,
-        key: int,
-        terms: Sequence[tuple[Factors, float]],
-        start: int = 0,
-        keep: float = 1.0,
-        rounding: int | None = None,
-    ) -> None:
-        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n].
+    def add_products(self, products: Iterable[Products], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right', for each stretch.
 
         Every z is made element by element, its r products summed in order, so it is the same whatever slice it is for.
         """
+
+    def beside(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+        """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any.
+
+        The same up to the order of sums: no trajectory depends on it but through losses.
+        """
+        beside(out, x, biases, side)
 
     def add(
         self,

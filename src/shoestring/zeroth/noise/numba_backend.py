@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.noise import philox, threads
-from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread
+from shoestring.zeroth.noise.base import Addition, Noise, Products, Source, Spread
 from shoestring.zeroth.noise.layout import HEAD, Layout
 from shoestring.zeroth.noise.numba_compiling import compiled
 from shoestring.zeroth.noise.numba_halves import BFLOAT16, FLOAT16
 from shoestring.zeroth.noise.numba_kernels import entry
+from shoestring.zeroth.noise.numba_sides import SideLayout, side_entry
 from shoestring.zeroth.noise.numba_streams import TILE
+from shoestring.zeroth.noise.sides import Side
 
 _HALF = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 _NUMPY: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64} | dict.fromkeys(
@@ -24,6 +26,8 @@ _NUMPY: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.
 )
 _STREAM = {"gaussian": philox.GAUSSIAN, "rademacher": philox.RADEMACHER}
 _WORTH_A_THREAD = 1 << 14
+_COLUMNS = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
+"""More columns than that are left to torch's matrix products, which are fast in half precision."""
 _NO_FACTORS = np.empty(0, np.int64)
 _FIRST_ROW = torch.zeros(1, dtype=torch.int64)
 
@@ -54,19 +58,29 @@ class NumbaNoise(Noise):
             ]
         )
 
-    def add_products(
-        self,
-        weight: Tensor,
-        key: int,
-        terms: Sequence[tuple[Factors, float]],
-        start: int = 0,
-        keep: float = 1.0,
-        rounding: int | None = None,
-    ) -> None:
-        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
-        products = [(left, right.T.contiguous()) for (left, right), _ in terms]
-        sums = _sums(range(len(terms)), [[coefficient for _, coefficient in terms]], weight.dtype, keep)
-        _run([_Job(weight, weight, Source(key, "gaussian"), sums, start, rounding=rounding, products=products)])
+    def add_products(self, products: Iterable[Products], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right', for each."""
+        jobs = []
+        for weight, key, terms, start, keep in products:
+            factors = [(left, right.T.contiguous()) for (left, right), _ in terms]
+            sums = _sums(range(len(terms)), [[coefficient for _, coefficient in terms]], weight.dtype, keep)
+            source = Source(key, "gaussian")
+            jobs.append(_Job(weight, weight, source, sums, start, rounding=rounding, products=factors))
+        _run(jobs)
+
+    def beside(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+        """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]."""
+        alike = [out, x, side.rights, *(bias for bias in biases if bias is not None)]
+        lefts = side.lefts
+        fit = all(one.dtype == x.dtype and one.is_contiguous() for one in alike) and lefts[0].is_contiguous()
+        if not fit or len(side.rights) > _COLUMNS.get(x.dtype, 0):
+            super().beside(out, x, biases, side)
+            return
+        addresses = np.array([0 if bias is None else bias.data_ptr() for bias in biases], np.int64)
+        where = out.data_ptr(), x.data_ptr(), lefts.data_ptr(), side.rights.data_ptr(), addresses.ctypes.data
+        shape = lefts.stride(0), len(x), out.shape[1], x.shape[1], out.shape[2], len(side.rights)
+        table = np.array(SideLayout(0, *where, *shape, _HALF.get(x.dtype, 0)), np.int64)
+        threads.share(compiled(side_entry, _NUMPY[x.dtype]), table.ctypes.data, _threads(out.numel()))
 
     def rows(
         self,
@@ -178,7 +192,12 @@ def _share(jobs: Sequence[_Job], dtypes: tuple[type, ...]) -> None:
         until, size, points = layout.until, size + job.outs.numel() // layout.points, max(points, layout.points)
     table[1:HEAD] = len(jobs), until, points
     integers = np.array(table, np.int64)
-    threads.share(compiled(entry, *dtypes), integers.ctypes.data, min(torch.get_num_threads(), size // _WORTH_A_THREAD))
+    threads.share(compiled(entry, *dtypes), integers.ctypes.data, _threads(size))
+
+
+def _threads(size: int) -> int:
+    """Return how many threads so many numbers are worth."""
+    return min(torch.get_num_threads(), size // _WORTH_A_THREAD)
 
 
 def _layout(job: _Job, before: int, factors: Any) -> Layout:

@@ -19,12 +19,11 @@ from shoestring.zeroth.noise.numba_halves import (
     BFLOAT16,
     from_bfloat16,
     from_float16,
-    least,
     nearest_bfloat16,
     nearest_float16,
     to_bfloat16,
-    to_float16,
 )
+from shoestring.zeroth.noise.numba_memory import load, store
 from shoestring.zeroth.noise.numba_streams import BLOCKS, TILE, make, make_bits
 
 _U32, _U64, _F32 = np.uint32, np.uint64, np.float32
@@ -32,16 +31,8 @@ UNIT = 16
 """Tiles to a ticket."""
 
 
-def _load(totals, weight, at, count, keep, half):
-    """Write keep x weight[at : at + count] to `totals`."""
-
-
-def _store(outs, at, totals, offset, count, layout, bits, place):
-    """Write totals[offset : offset + count] to outs[at :], rounded to the nearest or as the bits from `place` say."""
-
-
 def _direct(outs, there, weight, at, coefficient, keep, z, place, count, layout, bits, spot):
-    """Write keep x weight + coefficient x z to outs[there :] in one loop, rounded as `_store` does."""
+    """Write keep x weight + coefficient x z to outs[there :] in one loop, rounded as `store` does."""
 
 
 def _both(outs, there, stride, weight, at, coefficient, z, place, count, half):
@@ -107,48 +98,6 @@ def _direct_of(outs, there, weight, at, coefficient, keep, z, place, count, layo
 
     # Rounding float32 totals to half precision is never direct; `wide` is there for its types only.
     return narrow if outs.dtype == weight.dtype == types.uint16 else wide
-
-
-@overload(_load)
-def _load_of(totals, weight, at, count, keep, half):
-    def wide(totals, weight, at, count, keep, half):
-        for i in range(count):
-            totals[i] = weight[at + i] * keep
-
-    def narrow(totals, weight, at, count, keep, half):
-        if half == BFLOAT16:
-            for i in range(count):
-                totals[i] = from_bfloat16(weight[at + i]) * keep
-        else:
-            for i in range(count):
-                totals[i] = from_float16(weight[at + i]) * keep
-
-    return narrow if weight.dtype == types.uint16 else wide
-
-
-@overload(_store)
-def _store_of(outs, at, totals, offset, count, layout, bits, place):
-    def wide(outs, at, totals, offset, count, layout, bits, place):
-        for i in range(count):
-            outs[at + i] = totals[offset + i]
-
-    def narrow(outs, at, totals, offset, count, layout, bits, place):
-        if layout.half == BFLOAT16 and layout.rounded:
-            for i in range(count):
-                outs[at + i] = to_bfloat16(totals[offset + i], bits[place + i])
-        elif layout.half == BFLOAT16:
-            for i in range(count):
-                outs[at + i] = nearest_bfloat16(totals[offset + i])
-        elif layout.rounded:
-            for i in range(count):
-                word, up = bits_of(totals[offset + i]), bits[place + i]
-                tiny = _U32(_U32(_U32(np.int32(least(word) * _F32(2.0**40))) + up) >> _U32(16))
-                outs[at + i] = to_float16(word, _U32(up >> _U32(3)), tiny)
-        else:
-            for i in range(count):
-                outs[at + i] = nearest_float16(bits_of(totals[offset + i]))
-
-    return narrow if outs.dtype == types.uint16 else wide
 
 
 @jit
@@ -234,7 +183,7 @@ def _combine(rows, row, room, begin, end, out, weight, total):
             continue
         count, at, to = high - low, offset + (low - start), line * width + (low - start)
         if not (layout.fresh or layout.direct):
-            _load(totals, weight, at, count, keep, layout.half)
+            load(totals, weight, at, count, keep, layout.half)
             _repeat(totals, points, count)
         spot = make_bits(bits, words, _U64(layout.rounding), key, low, high) if layout.rounded else _U64(0)
         for term in range(_U64(terms)):
@@ -253,7 +202,7 @@ def _combine(rows, row, room, begin, end, out, weight, total):
                 else:
                     _accumulate(totals, point * _U64(TILE), z, place, c, count, layout.fresh)
         for point in range(_U64(0) if layout.direct else points):
-            _store(outs, point * stride + to, totals, point * _U64(TILE), count, layout, bits, spot)
+            store(outs, point * stride + to, totals, point * _U64(TILE), count, layout, bits, spot)
 
 
 @jit

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.noise import philox
-from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread, Term
+from shoestring.zeroth.noise.base import Addition, Factors, Noise, Products, Source, Spread, Term
 
 CHUNK = 1 << 16
 Fill = Callable[[Tensor, int, int], None]
@@ -43,21 +43,14 @@ class PlainNoise(Noise):
         for outs, weight, source, coefficients, start in spreads:
             make_points(self._filling(source), outs, weight, seeds, coefficients, start)
 
-    def add_products(
-        self,
-        weight: Tensor,
-        key: int,
-        terms: Sequence[tuple[Factors, float]],
-        start: int = 0,
-        keep: float = 1.0,
-        rounding: int | None = None,
-    ) -> None:
-        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
-        for begin in range(0, len(weight), CHUNK):
-            part = weight[begin : begin + CHUNK]
+    def add_products(self, products: Iterable[Products], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right', for each."""
+        for weight, key, terms, start, keep in products:
+            fill = _multiplying([factors for factors, _ in terms])
             numbered = [(number, coefficient) for number, (_, coefficient) in enumerate(terms)]
-            total = summed(lambda z, number, at: _outer(z, *terms[number][0], at), part, numbered, start + begin, keep)
-            write(part, total, key, start + begin, rounding)
+            for begin in range(0, len(weight), CHUNK):
+                part = weight[begin : begin + CHUNK]
+                write(part, summed(fill, part, numbered, start + begin, keep), key, start + begin, rounding)
 
     def rows(
         self,
@@ -98,6 +91,11 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     for column in range(1, left.shape[1]):
         total = total + left[:, column : column + 1] * right[:, column]
     return total
+
+
+def _multiplying(factors: Sequence[Factors]) -> Fill:
+    """Return what writes the direction of a number."""
+    return lambda z, number, start: _outer(z, *factors[number], start)
 
 
 def _outer(z: Tensor, left: Tensor, right: Tensor, start: int) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shoestring.zeroth.noise import philox, triton_kernels
-from shoestring.zeroth.noise.base import Addition, Factors, Noise, Source, Spread
+from shoestring.zeroth.noise.base import Addition, Noise, Products, Source, Spread
 from shoestring.zeroth.noise.plain import PlainNoise, rounded, wide
 
 _PLAIN = PlainNoise()
@@ -37,17 +37,9 @@ class TritonNoise(Noise):
             table = tuple((*row, 1.0) for row in coefficients)
             _combine(outs, weight[None], None, source, _Moves(tuple(seeds), table, start))
 
-    def add_products(
-        self,
-        weight: Tensor,
-        key: int,
-        terms: Sequence[tuple[Factors, float]],
-        start: int = 0,
-        keep: float = 1.0,
-        rounding: int | None = None,
-    ) -> None:
-        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right'; `weight` [n]."""
-        _PLAIN.add_products(weight, key, terms, start, keep, rounding)  # Torch's own kernels are as fast as memory.
+    def add_products(self, products: Iterable[Products], rounding: int | None = None) -> None:
+        """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right', for each."""
+        _PLAIN.add_products(products, rounding)  # Torch's own kernels are as fast as memory.
 
     def rows(
         self,

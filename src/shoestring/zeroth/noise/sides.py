@@ -1,0 +1,32 @@
+"""What directions of low rank add at the side of a product: x (W + U_p V')' = x W' + (x V) U_p' at points p."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Side(NamedTuple):
+    """What a matrix W [m, n] differs by at P points, U_p V'.
+
+    Attributes:
+        lefts: U_p', coefficients included [P, r, m], float32 (float64 beside weights in that).
+        rights: V' [r, n], contiguous, in the dtype of the matrix.
+    """
+
+    lefts: Tensor
+    rights: Tensor
+
+
+def beside(out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+    """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any."""
+    inner = (x @ side.rights.t()).view(*out.shape[:2], len(side.rights))
+    lefts = side.lefts.to(out.dtype)
+    given = [bias for bias in biases if bias is not None]
+    if given:
+        torch.baddbmm(torch.stack(given)[:, None], inner, lefts, out=out)
+    else:
+        torch.bmm(inner, lefts, out=out)
