@@ -161,15 +161,13 @@ def _beside(
 ) -> Tensor:
     """Return b + x W' at P points [P, N, m] of W [m, n], where `side` is what it differs by; `turned`: W is [n, m].
 
-    The large product is one for all points, and made last: it is added to what is there, where the other way around the
-    result would be read and written once more.
+    The large product is one for all points.
     """
     with weights.reading():
         weight = weights.pristine(tensor)
-        weight = weight if turned else weight.t()
-        out = x.new_empty(weights.count, len(x) // weights.count, weight.shape[1])
-        noise_for(x).beside(out, x, biases, side)
-        out.flatten(0, 1).addmm_(x, weight)
+        out = x @ (weight if turned else weight.t())
+        out = out.view(weights.count, -1, out.shape[1])
+        noise_for(x).add_side(out, x, biases, side)
     return out
 
 

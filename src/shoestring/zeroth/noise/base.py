@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
-from shoestring.zeroth.noise.sides import Side, beside
+from shoestring.zeroth.noise.sides import Side, add_side
 
 Distribution = Literal["gaussian", "rademacher"]
 Term = tuple[int, float]
@@ -130,12 +130,12 @@ class Noise(ABC):
         Every z is made element by element, its r products summed in order, so it is the same whatever slice it is for.
         """
 
-    def beside(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
-        """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any.
+    def add_side(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+        """Add b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any.
 
         The same up to the order of sums: no trajectory depends on it but through losses.
         """
-        beside(out, x, biases, side)
+        add_side(out, x, biases, side)
 
     def add(
         self,

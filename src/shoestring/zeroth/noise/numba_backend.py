@@ -68,13 +68,13 @@ class NumbaNoise(Noise):
             jobs.append(_Job(weight, weight, source, sums, start, rounding=rounding, products=factors))
         _run(jobs)
 
-    def beside(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
-        """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]."""
+    def add_side(self, out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+        """Add b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]."""
         alike = [out, x, side.rights, *(bias for bias in biases if bias is not None)]
         lefts = side.lefts
         fit = all(one.dtype == x.dtype and one.is_contiguous() for one in alike) and lefts[0].is_contiguous()
         if not fit or len(side.rights) > _COLUMNS.get(x.dtype, 0):
-            super().beside(out, x, biases, side)
+            super().add_side(out, x, biases, side)
             return
         addresses = np.array([0 if bias is None else bias.data_ptr() for bias in biases], np.int64)
         where = out.data_ptr(), x.data_ptr(), lefts.data_ptr(), side.rights.data_ptr(), addresses.ctypes.data

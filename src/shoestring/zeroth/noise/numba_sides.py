@@ -70,7 +70,7 @@ def _dot(x, at, factors, place, count, half):
 
 
 def _line(out, at, totals, place, number, factors, start, count, half):
-    """Write totals[place :] + number * factors[start :] to out[at : at + count], rounded to the nearest."""
+    """Add totals[place :] + number * factors[start :] to out[at : at + count], rounded to the nearest."""
 
 
 @overload(_dot, jit_options={"fastmath": {"reassoc", "nsz", "contract"}})  # Any order: so there can be vectors.
@@ -98,15 +98,18 @@ def _dot_of(x, at, factors, place, count, half):
 def _line_of(out, at, totals, place, number, factors, start, count, half):
     def wide(out, at, totals, place, number, factors, start, count, half):
         for i in range(count):
-            out[at + i] = totals[place + i] + number * factors[start + i]
+            out[at + i] += totals[place + i] + number * factors[start + i]
 
     def narrow(out, at, totals, place, number, factors, start, count, half):
         if half == BFLOAT16:
             for i in range(count):
-                out[at + i] = nearest_bfloat16(totals[place + i] + number * factors[start + i])
+                out[at + i] = nearest_bfloat16(
+                    from_bfloat16(out[at + i]) + (totals[place + i] + number * factors[start + i])
+                )
         else:
             for i in range(count):
-                out[at + i] = nearest_float16(bits_of(totals[place + i] + number * factors[start + i]))
+                total = from_float16(out[at + i]) + (totals[place + i] + number * factors[start + i])
+                out[at + i] = nearest_float16(bits_of(total))
 
     return narrow if out.dtype == types.uint16 else wide
 
@@ -143,7 +146,8 @@ def _work(table, dtype):
                 if k == last:
                     _line(out, row * width, base, place, number, lefts, left, width, half)
                 elif k == 0:
-                    _line(totals, _U64(0), base, place, number, lefts, left, width, half)
+                    for i in range(width):
+                        totals[i] = base[place + i] + number * lefts[left + i]
                     base, place = totals, _U64(0)
                 else:
                     for i in range(width):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Side(NamedTuple):
@@ -21,12 +22,14 @@ class Side(NamedTuple):
     rights: Tensor
 
 
-def beside(out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
-    """Write b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any."""
+def add_side(out: Tensor, x: Tensor, biases: Sequence[Tensor | None], side: Side) -> None:
+    """Add b_p + (x V) U_p' to `out` [P, N, m]; `x` [P N, n], b_p [m]: a bias for every point, or none for any.
+
+    As one product: a bias is one more row of U_p', and its number 1.
+    """
     inner = (x @ side.rights.t()).view(*out.shape[:2], len(side.rights))
     lefts = side.lefts.to(out.dtype)
     given = [bias for bias in biases if bias is not None]
     if given:
-        torch.baddbmm(torch.stack(given)[:, None], inner, lefts, out=out)
-    else:
-        torch.bmm(inner, lefts, out=out)
+        inner, lefts = functional.pad(inner, (0, 1), value=1), torch.cat([lefts, torch.stack(given)[:, None]], 1)
+    out.baddbmm_(inner, lefts)
