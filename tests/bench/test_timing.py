@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 class Racer:
     """Tells its steps to `log`, and takes `pace` ticks of the clock for each."""
 
-    def __init__(self, name: str, pace: int, log: list[str], clock: list[float]) -> None:
-        self.name, self.pace, self.log, self.clock = name, pace, log, clock
+    def __init__(self, name: str, pace: int, log: list[str], clock: list[float], cycle: int = 1) -> None:
+        self.name, self.pace, self.log, self.clock, self.cycle = name, pace, log, clock, cycle
         log.append(f"{name} starts")
 
     def step(self) -> None:
@@ -37,6 +37,22 @@ def test_contestants_take_turns_and_one_step_each_is_counted(monkeypatch: pytest
     assert log == turns * 3
     assert [time.seconds for time in found] == [(2.0,) * 3, (3.0,) * 3]
     assert [time.median for time in found] == [2.0, 3.0]
+
+
+def test_where_an_engine_puts_steps_together_the_mean_of_its_cycle_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    class Folding(Racer):
+        def step(self) -> None:
+            super().step()
+            self.clock[0] += 40 * (len(self.log) % 4 == 0)
+
+    with Silent().bar("race", 1) as bar:
+        found = race([lambda: Folding("a", 2, log, clock, cycle=4)], 1, CPU, bar)
+    assert log == ["a starts", *["a steps"] * 5, "a finishes"]
+    assert found[0].seconds == (12.0,)
 
 
 def test_median_and_quartiles_are_those_of_the_seconds() -> None:

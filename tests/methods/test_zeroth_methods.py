@@ -73,5 +73,7 @@ def test_the_names_of_smoothings_are_those_the_optimizer_knows() -> None:
 def test_the_rows_of_a_forward_pass_can_be_bounded() -> None:
     optimizer = METHODS.get("mezo")(max_rows=8).optimizer(tiny.build_model("roberta", "masked"), 3)
     assert optimizer.engine_name == {"kind": "paired", "max_rows": 8}
-    with pytest.raises(ValidationError, match=r"max_rows is of engine=\"paired\"; engine='fused' evaluates the batch"):
+    optimizer = METHODS.get("lozo")(max_rows=8, engine="virtual").optimizer(tiny.build_model("roberta", "masked"), 3)
+    assert optimizer.engine_name == {"kind": "virtual", "max_rows": 8}
+    with pytest.raises(ValidationError, match=r"max_rows is of engine=\"paired\" and \"virtual\"; engine='fused' eval"):
         METHODS.get("mezo")(max_rows=8, engine="fused")

@@ -52,7 +52,7 @@ def kill(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(PromptTrainer, "losses", watch)
 
 
-@pytest.mark.parametrize("engine", ["paired", "fused", "replay"])
+@pytest.mark.parametrize("engine", ["paired", "virtual", "fused", "replay"])
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_the_last_weights_of_a_training_are_those_of_its_log(tuning: str, engine: Any, tmp_path: Path) -> None:
     trained = fit(TUNINGS[tuning], tmp_path, MeZO(**SHORT, select="last", engine=engine))

@@ -48,7 +48,7 @@ def quietly(*_: Any) -> None:
     """Log nothing."""
 
 
-@pytest.mark.parametrize("engine", ["paired", "fused", "replay"])
+@pytest.mark.parametrize("engine", ["paired", "virtual", "fused", "replay"])
 @pytest.mark.parametrize("architecture", ["llama", "t5"])
 def test_steps_on_written_answers_are_those_of_a_plain_loop(
     architecture: str, engine: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture

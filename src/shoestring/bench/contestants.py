@@ -65,6 +65,8 @@ def takes_directions(step: str) -> bool:
 class FloorStep:
     """Two bare forward passes of the batch: what no step that asks for two losses can undercut."""
 
+    cycle = 1
+
     def __init__(self, work: Work) -> None:
         self.work = work
         self.forwards = 0.0
@@ -87,6 +89,7 @@ class OurStep:
     Attributes:
         forwards: forward passes of the batch so far, in examples over the batch's examples.
         rows: most rows of a pass so far.
+        cycle: steps of which one may do what the others put off.
     """
 
     def __init__(self, work: Work, who: Contestant) -> None:
@@ -98,6 +101,7 @@ class OurStep:
         named = list(work.model.named_parameters())
         directions = {} if who.directions == OWN else {"directions": who.directions}
         self._optimizer = OPTIMIZERS.get(who.step)(named, lr=LR, engine=who.engine, **directions)
+        self.cycle = self._optimizer.engine.cycle
 
     def step(self) -> None:
         """Make one step."""

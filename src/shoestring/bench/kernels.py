@@ -32,6 +32,7 @@ class _Kernel:
     traffic: int
     """Bytes read and written."""
     step: Callable[[], object]
+    cycle: int = 1
 
     def start(self) -> _Kernel:
         return self

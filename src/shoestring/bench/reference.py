@@ -21,6 +21,8 @@ class ReferenceStep:
     Source: princeton-nlp/MeZO large_models/trainer.py `zo_step`, `zo_update`; large_models/utils.py; medium_models.
     """
 
+    cycle = 1
+
     def __init__(self, work: Work, lr: float, eps: float) -> None:
         self.work, self.lr, self.eps = work, lr, eps
         self.steps = 0

@@ -136,6 +136,8 @@ def bench_tuning(settings: TuningBenchSettings, command: str = "", progress: Pro
 class TrainingStep:
     """A forward and a backward pass, and a step of AdamW where something is tuned."""
 
+    cycle = 1
+
     def __init__(self, work: Work, step: str) -> None:
         self.work = _sharing(work)
         model = self.work.model

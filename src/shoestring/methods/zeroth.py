@@ -32,10 +32,11 @@ class ZerothMethod(TrainingMethod):
 
     needs_backward: ClassVar[bool] = False
 
-    engine: Literal["paired", "fused", "replay"] = "paired"
-    """How the loss is evaluated around the weights: without moving them (`paired`), or in place, as in the papers."""
+    engine: Literal["paired", "virtual", "fused", "replay"] = "paired"
+    """How the loss is evaluated around the weights: without moving them (`paired`; `virtual` keeps updates of low rank
+    beside them for a while), or in place, as in the papers."""
     max_rows: PositiveInt | None = None
-    """Rows of one forward pass, at most, with `paired`; batches are repeated for several points, and cut to this."""
+    """Rows of one forward pass, at most: `paired` and `virtual` repeat batches for several points, and cut them."""
     rounding: Literal["auto", "nearest", "stochastic", "residual"] = "auto"
     """How updates reach half-precision weights: to the nearest loses small ones, so `auto` is stochastic there."""
     nonfinite: Literal["raise", "skip"] = "raise"
@@ -63,9 +64,11 @@ class ZerothMethod(TrainingMethod):
         return settings if rows is None else {**settings, "engine": {"kind": self.engine, "max_rows": rows}}
 
     @model_validator(mode="after")
-    def _rows_are_of_the_paired_engine(self) -> Self:
-        if self.max_rows is not None and self.engine != "paired":
-            raise ValueError(f'max_rows is of engine="paired"; engine={self.engine!r} evaluates the batch as it is')
+    def _rows_are_of_engines_that_repeat_batches(self) -> Self:
+        if self.max_rows is not None and self.engine not in ("paired", "virtual"):
+            raise ValueError(
+                f'max_rows is of engine="paired" and "virtual"; engine={self.engine!r} evaluates the batch as it is'
+            )
         return self
 
 

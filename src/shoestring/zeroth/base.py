@@ -90,8 +90,8 @@ class ZerothOrder(Optimizer):
         weight_decay: lambda; lambda * theta is added to the gradient estimate.
         seed: the directions of step t come from the named stream (seed, t); the global generators are not used.
         directions: "gaussian", "rademacher", or a `Directions` of your own.
-        engine: how points are evaluated: "paired", "fused" or "replay"; with options of its own as a table, such as
-            `{"kind": "paired", "max_rows": 32}`.
+        engine: how points are evaluated: "paired", "virtual", "fused" or "replay"; with options of its own as a table,
+            such as `{"kind": "paired", "max_rows": 32}`.
         rounding: how updates reach half-precision weights: "stochastic", right in the mean; to the "nearest", which
             loses small ones; or with a "residual" of two bytes a weight that keeps the rest, as exact as float32.
             "auto" is stochastic.

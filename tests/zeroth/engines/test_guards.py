@@ -16,7 +16,7 @@ from shoestring.zeroth import MeZO
 from shoestring.zeroth.closures import PerExample
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
-ENGINES = ("replay", "fused", "paired")
+ENGINES = ("replay", "fused", "paired", "virtual")
 
 
 def linear() -> nn.Linear:
@@ -78,7 +78,7 @@ def test_the_paired_engine_looks_at_every_step() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tensors_that_are_never_read_are_named_once(engine: str, caplog: pytest.LogCaptureFixture) -> None:
     model = nn.ModuleDict({"used": linear(), "unused": linear()})
-    optimizer = MeZO(model.named_parameters(), engine=engine)
+    optimizer = MeZO(model.named_parameters(), directions="low-rank", engine=engine)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             optimizer.step(lambda: model["used"](torch.ones(3, 4)).mean())
@@ -90,7 +90,7 @@ def test_tensors_that_are_never_read_are_named_once(engine: str, caplog: pytest.
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_replayed_loss_is_no_forward_pass(engine: str, caplog: pytest.LogCaptureFixture) -> None:
     layer = linear()
-    optimizer = MeZO([("lora_A", layer.weight), ("bias", layer.bias)], engine=engine)
+    optimizer = MeZO([("lora_A", layer.weight), ("bias", layer.bias)], directions="low-rank", engine=engine)
     with caplog.at_level(logging.WARNING):
         for answer in (1.0, torch.tensor(2.0)):
             optimizer.step(lambda answer=answer: answer)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 import tiny_forwards
-from shoestring.zeroth import FZOO, LOZO, LOZOM, MeZO, SubZero
+from shoestring.errors import OptimizerError
+from shoestring.zeroth import FZOO, LOZO, LOZOM, MeZO, SubZero, ZOAdam
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.directions.lowrank import LowRank
 from shoestring.zeroth.engines.virtual import VirtualEngine
@@ -38,9 +42,8 @@ def trained(
     """Return losses and the weights, all updates applied; the model gets its own back."""
     model, (kind, settings) = forward.model, WAYS[way]
     before = {name: param.detach().clone() for name, param in model.named_parameters()}
-    optimizer = kind(
-        model.named_parameters(), **{"lr": 1e-3, "eps": 1e-3, "seed": 1, "engine": engine, **settings, **more}
-    )
+    common: dict[str, Any] = {"lr": 1e-3, "eps": 1e-3, "seed": 1, "engine": engine, **settings, **more}
+    optimizer = kind(model.named_parameters(), **common)
     losses: list[float] = []
     for _ in range(steps):
         optimizer.step(forward.closure(closure))
@@ -86,6 +89,185 @@ def test_fifty_steps_are_those_of_replay(architecture: str, way: str) -> None:
     wanted, others, _ = trained(way, forward, "replay", 50)
     assert losses == pytest.approx(wanted, rel=1e-10)
     torch.testing.assert_close(weights, others, rtol=1e-10, atol=1e-10)
-    assert isinstance(optimizer.engine, VirtualEngine)
-    assert optimizer.engine.repeats
-    assert optimizer.engine.instead is None
+    engine = optimizer.engine
+    assert isinstance(engine, VirtualEngine)
+    assert engine.repeats
+    assert engine.instead is None
+
+
+def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Linear(12, 7).to(dtype)
+
+
+def loss_of(layer: nn.Linear) -> Tensor:
+    x = torch.linspace(-1, 1, 36).view(3, 12).to(layer.weight.dtype)
+    return layer(x).float().square().mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_matrix_is_written_until_it_is_folded(dtype: torch.dtype) -> None:
+    layer = linear(dtype)
+    before = {name: param.detach().clone() for name, param in layer.named_parameters()}
+    optimizer = LOZO(layer.named_parameters(), lr=0.05, eps=1e-2, engine="virtual", period=100)
+    for _ in range(20):
+        optimizer.step(lambda: loss_of(layer))
+    assert torch.equal(layer.weight, before["weight"])
+    assert not torch.equal(layer.bias, before["bias"])
+    optimizer.finalize()
+    assert not torch.equal(layer.weight, before["weight"])
+    folded = layer.weight.detach().clone()
+    optimizer.finalize()
+    assert torch.equal(layer.weight, folded)
+
+
+@pytest.mark.parametrize(("columns", "folds"), [(1, 9), (2, 4), (4, 2), (8, 1), (10, 0)])
+def test_updates_are_folded_before_they_have_too_many_columns(columns: int, folds: int) -> None:
+    layer = linear()
+    optimizer = MeZO(
+        layer.named_parameters(), lr=1e-3, directions="low-rank", engine={"kind": "virtual", "columns": columns}
+    )
+    seen, last = 0, layer.weight.detach().clone()
+    for _ in range(10):
+        optimizer.step(lambda: loss_of(layer))
+        seen += not torch.equal(layer.weight, last)
+        last = layer.weight.detach().clone()
+    assert seen == folds
+
+
+def test_updates_in_one_basis_share_its_columns() -> None:
+    layer = linear()
+    optimizer = LOZO(layer.named_parameters(), lr=1e-3, engine="virtual", rank=3, period=5)
+    columns = []
+    for _ in range(16):
+        optimizer.step(lambda: loss_of(layer))
+        engine: Any = optimizer.engine
+        columns.append(engine._held.columns_with([]))
+    assert columns == [3] * 5 + [6] * 5 + [3] * 5 + [6]
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest", "residual"])
+def test_a_fold_is_one_rounding_of_the_sum_of_many_updates(rounding: Any) -> None:
+    """Many updates of a twentieth of a unit in the last place would be lost to the nearest, one after the other."""
+    found, wanted = linear(torch.bfloat16), linear(torch.float64)
+    wanted.load_state_dict(linear(torch.bfloat16).state_dict())
+    optimizers = []
+    for layer, engine in ((found, "virtual"), (wanted, "replay")):
+        settings: dict[str, Any] = {"engine": engine, "rounding": rounding, "period": 100, "seed": 4}
+        optimizers.append(LOZO(layer.named_parameters(), lr=1e-4, eps=1e-2, **settings))
+    for _ in range(60):
+        slope = iter([1.01, 1.0] * 2)
+        for optimizer in optimizers:
+            optimizer.step(lambda slope=slope: torch.tensor(next(slope)))
+    for optimizer in optimizers:
+        optimizer.finalize()
+    moved = (wanted.weight - linear(torch.bfloat16).weight.double()).abs()
+    error = (found.weight.double() - wanted.weight).abs()
+    unit = torch.exp2(wanted.weight.abs().log2().floor()) * torch.finfo(torch.bfloat16).eps
+    assert (moved > unit).any()
+    assert (error <= unit * (1.01 if rounding == "stochastic" else 0.51)).all()
+
+
+def test_what_is_held_moves_the_loss_as_weights_would() -> None:
+    layer, other = linear(), linear()
+    far: dict[str, Any] = {"lr": 0.02, "eps": 1e-3, "seed": 2, "period": 50}
+    virtual = LOZO(layer.named_parameters(), engine="virtual", **far)
+    paired = LOZO(other.named_parameters(), engine="paired", **far)
+    losses = [
+        (float(virtual.step(lambda: loss_of(layer))), float(paired.step(lambda: loss_of(other)))) for _ in range(30)
+    ]
+    assert losses[-1][0] < 0.9 * losses[0][0]
+    torch.testing.assert_close(*map(torch.tensor, zip(*losses, strict=True)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_group_that_does_not_learn_is_left_alone() -> None:
+    model: Any = nn.Sequential(linear(), nn.Tanh(), nn.Linear(7, 2))
+    before = model[2].weight.detach().clone()
+    groups = [
+        {"params": list(model[0].named_parameters())},
+        {"params": list(model[2].named_parameters("2")), "lr": 0.0},
+    ]
+    optimizer = LOZO(groups, lr=0.1, engine="virtual")
+    for _ in range(4):
+        optimizer.step(lambda: model(torch.ones(2, 12)).square().mean())
+    optimizer.finalize()
+    assert torch.equal(model[2].weight, before)
+    assert not torch.equal(model[0].weight, linear().weight)
+
+
+REASONS: dict[str, tuple[type[ZerothOrder], dict[str, Any], str]] = {
+    "gaussian": (MeZO, {}, "updates without factors"),
+    "no sum of directions": (ZOAdam, {"directions": "low-rank"}, "updates without factors"),
+    "weight decay": (LOZO, {"weight_decay": 0.1}, "weight decay, which moves every weight"),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_what_cannot_be_kept_beside_weights_is_written_and_said_once(
+    reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind, settings, why = REASONS[reason]
+    layer, other = linear(torch.float64), linear(torch.float64)
+    for one, engine in ((layer, "virtual"), (other, "paired")):
+        optimizer = kind(one.named_parameters(), lr=1e-2, seed=3, engine=engine, **settings)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                optimizer.step(lambda one=one: loss_of(one))
+    assert caplog.messages == [
+        f'engine="virtual" writes every weight at each step: {why}; engine="paired" does no less'
+    ]
+    assert torch.equal(layer.weight, other.weight)
+
+
+@pytest.mark.parametrize("then", ["step", "finalize", "load"])
+def test_weights_changed_while_updates_are_held_are_refused_and_left_as_they_are(then: str) -> None:
+    model: Any = nn.Sequential(linear(), nn.Tanh(), nn.Linear(7, 2))
+    optimizer = LOZO(model.named_parameters(), lr=0.1, engine="virtual")
+
+    def closure() -> Tensor:
+        return model(torch.ones(2, 12)).square().mean()
+
+    state = optimizer.state_dict()
+    optimizer.step(closure)
+    model[0].load_state_dict(linear().state_dict())
+    before = model[2].weight.detach().clone()
+    acts: dict[str, Callable[[], Any]] = {
+        "step": lambda: optimizer.step(closure),
+        "finalize": optimizer.finalize,
+        "load": lambda: optimizer.load_state_dict(state),
+    }
+    with pytest.raises(
+        OptimizerError, match=r"0\.weight changed while .*steps of the virtual engine.*finalize\(\) before"
+    ):
+        acts[then]()
+    assert torch.equal(model[0].weight, linear().weight)
+    assert not torch.equal(model[2].weight, before)
+    optimizer.step(closure)
+    optimizer.finalize()
+
+
+def test_columns_must_be_a_number_of_at_least_one() -> None:
+    with pytest.raises(OptimizerError, match="engine virtual: columns=0; it must be at least 1"):
+        LOZO(linear().parameters(), engine={"kind": "virtual", "columns": 0})
+
+
+def test_a_model_that_hides_its_weights_is_given_to_the_fused_engine_with_every_update() -> None:
+    layer, other = linear(torch.float64), linear(torch.float64)
+    optimizers = [
+        LOZO(one.named_parameters(), lr=0.1, seed=1, engine=name)
+        for one, name in ((layer, "virtual"), (other, "replay"))
+    ]
+    for one, optimizer in zip((layer, other), optimizers, strict=True):
+        for _ in range(3):
+            optimizer.step(lambda one=one: loss_of(one))
+    for one, optimizer in zip((layer, other), optimizers, strict=True):
+        view = one.weight.data
+        optimizer.engine.doubt()
+        for _ in range(2):
+            optimizer.step(
+                lambda one=one, view=view: functional.linear(torch.ones(1, 12).double(), view, one.bias).square().mean()
+            )
+        optimizer.finalize()
+    assert optimizers[0].engine.instead == "fused"
+    torch.testing.assert_close(layer.weight, other.weight, rtol=1e-6, atol=1e-7)

@@ -29,9 +29,11 @@ class Engine(ABC):
     Attributes:
         precision: the least precise floating dtype of the first forward pass.
         instead: name of the engine that took over, where this one could not go on.
+        cycle: steps in which all is done that is put off, on average: one of so many does what others leave.
     """
 
     instead: str | None = None
+    cycle: int = 1
 
     def __init__(self, tensors: Sequence[Trained]) -> None:
         self.tensors = tensors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,38 +17,8 @@ from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Rate, TermsUpdate
 
-HELD = -1
-"""The seed that stands for what is held; those of directions are not negative."""
-
-
-@dataclass
-class Share:
-    """What one matrix [m, n] has not got yet: unit * left right'.
-
-    Attributes:
-        left: [m, c], float32, or float64 beside weights in that.
-        rights: the right factors [n, r], float32, of its columns; one that comes again takes up no new ones.
-    """
-
-    left: Tensor
-    rights: list[Tensor]
-
-    @property
-    def right(self) -> Tensor:
-        """The right factor [n, c]; where there is one it is that itself, so that its columns can be shared."""
-        return self.rights[0] if len(self.rights) == 1 else torch.cat(self.rights, 1)
-
-    def take(self, left: Tensor, right: Tensor, number: float) -> None:
-        """Add number * left right'."""
-        begin = 0
-        for kept in self.rights:
-            columns = kept.shape[1]
-            if kept is right:
-                self.left[:, begin : begin + columns].add_(left, alpha=number)
-                return
-            begin += columns
-        self.left = torch.cat([self.left, left.to(self.left.dtype) * number], 1)
-        self.rights.append(right)
+_FIRST = -1
+"""Seeds that stand for what is held are -1, -2, ...; those of directions are not negative."""
 
 
 class Part(NamedTuple):
@@ -67,6 +37,18 @@ class Part(NamedTuple):
     number: float
 
 
+class Piece(NamedTuple):
+    """What a matrix has not got yet in one basis: unit * left right'.
+
+    Attributes:
+        left: [m, r], float32, or float64 beside weights in that.
+        right: [n, r], float32.
+    """
+
+    left: Tensor
+    right: Tensor
+
+
 class Held:
     """Updates of low rank that matrices have not got yet, as factors.
 
@@ -74,21 +56,15 @@ class Held:
 
     Attributes:
         unit: a power of two, about the coefficient of the first update: so float16 can hold the factors.
-        columns: c, of the matrix that has most.
     """
 
     def __init__(self) -> None:
         self.unit = 0.0
-        self._shares: dict[int, Share] = {}
-
-    @property
-    def columns(self) -> int:
-        """Columns c, of the matrix that has most."""
-        return max((share.left.shape[1] for share in self._shares.values()), default=0)
+        self._pieces: dict[int, list[Piece]] = {}
 
     def columns_with(self, parts: Iterable[Part]) -> int:
-        """Return how many there would be with these beside."""
-        counts = {key: {id(one): one.shape[1] for one in share.rights} for key, share in self._shares.items()}
+        """Return how many columns the matrix that has most would have with these beside."""
+        counts = {key: {id(right): right.shape[1] for _, right in pieces} for key, pieces in self._pieces.items()}
         for part in parts:
             counts.setdefault(part.tensor.key, {})[id(part.right)] = part.right.shape[1]
         return max((sum(found.values()) for found in counts.values()), default=0)
@@ -97,15 +73,16 @@ class Held:
         """Hold these beside what is held."""
         for tensor, left, right, number in parts:
             self.unit = self.unit or math.ldexp(1.0, math.frexp(number)[1])
-            share = self._shares.get(tensor.key)
-            if share is None:
-                nothing = left.new_empty(len(left), 0, dtype=wide(tensor.param.dtype))
-                share = self._shares[tensor.key] = Share(nothing, [])
-            share.take(left, right, number / self.unit)
+            pieces = self._pieces.setdefault(tensor.key, [])
+            before = next((piece for piece in pieces if piece.right is right), None)
+            if before is None:
+                pieces.append(Piece(left.to(wide(tensor.param.dtype)) * (number / self.unit), right))
+            else:
+                before.left.add_(left, alpha=number / self.unit)
 
-    def share(self, tensor: Trained) -> Share | None:
-        """Return what a matrix has not got yet, in units."""
-        return self._shares.get(tensor.key)
+    def pieces(self, tensor: Trained) -> Sequence[Piece]:
+        """Return what a tensor has not got yet, in units; nothing of vectors."""
+        return self._pieces.get(tensor.key, ())
 
     def around(self, points: Points, matrices: Iterable[Trained]) -> Points | None:
         """Return points of weights that have got everything as points around those that have not.
@@ -115,38 +92,44 @@ class Held:
         family = points.directions
         if not isinstance(family, Factored) or type(family).prepare is not Directions.prepare:
             return None
-        if any(tensor.key in self._shares and not family.touches(tensor) for tensor in matrices):
+        if any(tensor.key in self._pieces and not family.touches(tensor) for tensor in matrices):
             return None
-        rows = tuple((self.unit, *row) for row in points.coefficients)
-        return Points(Displaced(family, self), (HELD, *points.seeds), rows)
+        count = max(map(len, self._pieces.values()))
+        seeds = (*(_FIRST - place for place in range(count)), *points.seeds)
+        return Points(
+            Displaced(family, self), seeds, tuple((*[self.unit] * count, *row) for row in points.coefficients)
+        )
 
     def update(self, like: TermsUpdate) -> TermsUpdate:
         """Return all that is held as one update, of matrices, that is rounded like another one."""
-        terms = ((HELD, -self.unit),)  # Descent: an update subtracts its terms.
-        return replace(like, directions=Sum(self), terms=terms, rates=[Rate(1.0, 0.0)] * len(like.rates))
+        terms = ((_FIRST, -self.unit),)  # Descent: an update subtracts its terms.
+        rank = max(sum(right.shape[1] for _, right in pieces) for pieces in self._pieces.values())
+        return replace(like, directions=Sum(self, rank), terms=terms, rates=[Rate(1.0, 0.0)] * len(like.rates))
 
 
 class Sum(Factored):
-    """What is held, in units, as a direction, whatever the seed."""
+    """All that is held of a matrix, in units, as one direction, whatever the seed.
 
-    def __init__(self, held: Held) -> None:
-        super().__init__(held.columns, None)
+    Args:
+        held: what is held; asked for those matrices only of which something is.
+        rank: columns of the matrix that has most.
+    """
+
+    def __init__(self, held: Held, rank: int) -> None:
+        super().__init__(rank, None)
         self.held = held
 
     def left(self, tensor: Trained, seed: int, first: int, last: int) -> Tensor:
-        """Return rows first ... last of L [m, c]."""
-        share = self.held.share(tensor)
-        return torch.zeros(last - first, 1, device=tensor.param.device) if share is None else share.left[first:last]
+        """Return rows first ... last of the left factor [m, c]."""
+        return torch.cat([left[first:last] for left, _ in self.held.pieces(tensor)], 1)
 
     def right(self, tensor: Trained, seed: int) -> Tensor:
-        """Return R [n, c]."""
-        share = self.held.share(tensor)
-        width = tensor.param[0].numel()
-        return torch.zeros(width, 1, device=tensor.param.device) if share is None else share.right
+        """Return the right factor [n, c]."""
+        return torch.cat([right for _, right in self.held.pieces(tensor)], 1)
 
 
 class Displaced(Factored):
-    """A family of low rank, with the seed `HELD` for what is held; it comes first among the seeds of points.
+    """A family of low rank, with negative seeds for the pieces that are held; they come first among those of points.
 
     Args:
         family: the directions.
@@ -155,7 +138,7 @@ class Displaced(Factored):
 
     def __init__(self, family: Factored, held: Held) -> None:
         super().__init__(family.rank, family.basis)
-        self.family, self.sum = family, Sum(held)
+        self.family, self.held = family, held
         self.vectors = _Moved(family.vectors)
 
     def touches(self, tensor: Trained) -> bool:
@@ -164,15 +147,26 @@ class Displaced(Factored):
 
     def gather(self, tensors: Iterable[Trained], seeds: Sequence[int]) -> None:
         """Make the factors of many matrices at once."""
-        self.family.gather(tensors, [seed for seed in seeds if seed != HELD])
+        self.family.gather(tensors, seeds[_own(seeds) :])
 
     def left(self, tensor: Trained, seed: int, first: int, last: int) -> Tensor:
         """Return rows first ... last of the left factor [m, r]."""
-        return (self.sum if seed == HELD else self.family).left(tensor, seed, first, last)
+        if seed >= 0:
+            return self.family.left(tensor, seed, first, last)
+        return self._piece(tensor, seed).left[first:last]
 
     def right(self, tensor: Trained, seed: int) -> Tensor:
         """Return the right factor [n, r]."""
-        return (self.sum if seed == HELD else self.family).right(tensor, seed)
+        return self.family.right(tensor, seed) if seed >= 0 else self._piece(tensor, seed).right
+
+    def _piece(self, tensor: Trained, seed: int) -> Piece:
+        pieces, place = self.held.pieces(tensor), _FIRST - seed
+        if place < len(pieces):
+            return pieces[place]
+        param = tensor.param  # There are more pieces of other matrices.
+        return Piece(
+            param.new_zeros(param.shape[0], 1).to(wide(param.dtype)), torch.zeros(param[0].numel(), 1).to(param.device)
+        )
 
 
 class _Moved(Directions):
@@ -182,7 +176,7 @@ class _Moved(Directions):
         self.family = family
 
     def fill(self, out: Tensor, tensor: Trained, seed: int, start: int = 0) -> None:
-        if seed == HELD:
+        if seed < 0:
             out.zero_()
         else:
             self.family.fill(out, tensor, seed, start)
@@ -201,7 +195,13 @@ class _Moved(Directions):
     def points_all(
         self, targets: Iterable[Target], seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
     ) -> None:
-        self.family.points_all(targets, seeds[1:], [row[1:] for row in coefficients])
+        first = _own(seeds)
+        self.family.points_all(targets, seeds[first:], [row[first:] for row in coefficients])
+
+
+def _own(seeds: Sequence[int]) -> int:
+    """Return how many seeds come before those of the family."""
+    return sum(seed < 0 for seed in seeds)
 
 
 def parts_of(update: TermsUpdate, matrices: Iterable[Trained]) -> list[Part] | None:

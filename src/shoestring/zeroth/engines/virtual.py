@@ -20,7 +20,6 @@ from shoestring.zeroth.update import TermsUpdate, Update, move
 _LOG = logging.getLogger(__name__)
 
 
-@ENGINES.register("virtual")
 class VirtualEngine(PairedEngine):
     """The paired engine, for directions of low rank, which keeps their updates as factors beside the weights.
 
@@ -64,7 +63,7 @@ class VirtualEngine(PairedEngine):
         super().__init__(tensors, lanes=lanes, max_rows=max_rows, tile=tile, small=small)
         if columns < 1:
             raise OptimizerError(f"engine virtual: columns={columns}; it must be at least 1")
-        self._columns = columns
+        self._columns = self.cycle = columns
         self._matrices = [tensor for tensor in tensors if matrix_shape(tensor) is not None]
         self._vectors = [tensor for tensor in tensors if matrix_shape(tensor) is None]
         self._held: Held | None = None
@@ -90,10 +89,11 @@ class VirtualEngine(PairedEngine):
         if self._held is not None and self._held.columns_with(parts) > self._columns:
             self._fold()
         move(update, self._vectors)
-        self._held = self._held or Held()
-        self._held.take(parts)
-        self._last = update
-        self._versions.note()
+        if parts:
+            self._held = self._held or Held()
+            self._held.take(parts)
+            self._last = update
+            self._versions.note()
 
     def placed(self, points: Points) -> Points:
         """Return the points as points around the weights as they lie in memory."""
@@ -111,7 +111,7 @@ class VirtualEngine(PairedEngine):
         self._fold()
 
     def _tell(self, why: str) -> None:
-        if not self._told:
+        if self._matrices and not self._told:
             self._told = True
             _LOG.warning('engine="virtual" writes every weight at each step: %s; engine="paired" does no less', why)
 
@@ -121,7 +121,7 @@ class VirtualEngine(PairedEngine):
         if held is None or terms is None:
             return
         changed = self._versions.changed()
-        matrices = [tensor for tensor in self._matrices if tensor not in changed and held.share(tensor) is not None]
+        matrices = [tensor for tensor in self._matrices if tensor not in changed and held.pieces(tensor)]
         folded = held.update(terms)
         move(replace(last, update=folded) if isinstance(last, WithResidual) else folded, matrices)
         refuse_changed(changed, "virtual")
@@ -135,3 +135,7 @@ def _terms(update: Update) -> TermsUpdate | None:
 
 def _decays(update: TermsUpdate) -> bool:
     return any(rate.lr * rate.weight_decay for rate in update.rates)
+
+
+# Not as a decorator: type checkers would take the class for any engine's.
+ENGINES.register("virtual")(VirtualEngine)
