@@ -86,3 +86,22 @@ def test_directions_and_updates_in_one_basis_share_columns() -> None:
         columns.append(len(side.rights))
         optimizer.step(lambda: layer(torch.ones(2, 8)).square().mean())
     assert columns == [2, 2, 2, 4, 4]
+
+
+def test_layers_inside_and_outside_autocast_meet_the_same_directions() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 5))
+    x = torch.linspace(-1, 1, 24).view(3, 8)
+
+    def losses(*_: Any) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            inner = model[0](x)
+        return model[1](inner.float()).square().mean()
+
+    found = []
+    for engine in ("paired", "replay"):
+        optimizer = LOZO(model.named_parameters(), lr=0.0, eps=0.5, engine=engine, rank=2, seed=3)
+        optimizer.step(losses)
+        found.append(optimizer.last_projected_grads[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

@@ -33,7 +33,7 @@ class LowRank(Factored):
         basis: seed of V, or None.
         scale: of matrices; vectors have none.
 
-    Memory: (m + n) r numbers a matrix.
+    Memory: (m + n) r numbers a matrix, for each direction of an evaluation.
 
     Source: Chen et al. 2024, LOZO, equation of LGE (arXiv 2410.07698); without a basis, r = 1: Sarkar et al. 2025,
         EGGROLL (arXiv 2511.16652).

@@ -24,10 +24,10 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
     """F.linear(x, W, b) = x W' + b: tiles of rows of W give slices of the output."""
     x, weight, bias = _bound(args, kwargs, ("input", "weight", "bias"))
     tensor = weights.table.get(id(weight))
-    if tensor is None or weight.ndim != 2:
+    if tensor is None or weight.ndim != 2 or not _writable(tensor, x):
         return None
     side = weights.side(tensor)
-    if not _takes(weights, tensor, x, side):
+    if side is None and weight.numel() <= weights.small:
         return None
     xs, biases = lanes(x), lanes(bias)
     height, width = weight.shape
@@ -50,10 +50,10 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
     """
     bias, x, weight = _bound(args, kwargs, ("input", "mat1", "mat2"))
     tensor = weights.table.get(id(weight))
-    if tensor is None or len(args) > 3 or kwargs.keys() - {"input", "mat1", "mat2"}:
+    if tensor is None or len(args) > 3 or kwargs.keys() - {"input", "mat1", "mat2"} or not _writable(tensor, x):
         return None
     side = weights.side(tensor, turned=True)
-    if not _takes(weights, tensor, x, side) or (side is None and weight.dtype.itemsize < 4):
+    if side is None and (weight.numel() <= weights.small or weight.dtype.itemsize < 4):
         return None
     xs, biases = lanes(x), lanes(bias)
     if side is not None:
@@ -122,13 +122,11 @@ def _rows(weights: PointWeights, lanes: Lanes, weight: Any, ids: Any) -> Tensor 
     )
 
 
-def _takes(weights: PointWeights, tensor: Trained, x: Any, side: Side | None) -> bool:
-    """Return whether a product is made by a rule: a large weight, or one whose directions have factors."""
+def _writable(tensor: Trained, x: Any) -> bool:
+    """Return whether a product can be written into memory of ours: of one dtype, and not to be differentiated."""
     if not isinstance(x, Tensor) or x.dtype != tensor.param.dtype or _differentiable():
         return False
-    if torch.is_autocast_enabled(x.device.type):
-        return False
-    return side is not None or tensor.param.numel() > weights.small
+    return not torch.is_autocast_enabled(x.device.type)
 
 
 def _differentiable() -> bool:

@@ -13,6 +13,7 @@ from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 
 _FEW = 16
+"""Columns up to which factors are kept for the evaluation."""
 Pair = tuple[Tensor, Tensor]
 """Left [m, r] and right [n, r] of z = left right'."""
 
@@ -86,7 +87,8 @@ class Sides:
             terms = zip(*(pairs for _, pairs in members), strict=True)
             flat = torch.stack([torch.cat([left.t().reshape(-1) for left, _ in term]) for term in terms])
             counts = [pairs[0][0].numel() for _, pairs in members]
-            lefts = (numbers @ flat.to(wide(dtype))).split(counts, 1)
+            # Not as a matrix product, which CUDA may round to ten bits: updates know of no such rounding.
+            lefts = (numbers[:, :, None] * flat.to(wide(dtype))).sum(1).split(counts, 1)
             flat = torch.cat([pairs[0][1].t().reshape(-1) for _, pairs in members]).to(dtype)
             rights = flat.split([pairs[0][1].numel() for _, pairs in members])
             for (tensor, pairs), left, right in zip(members, lefts, rights, strict=True):
