@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.zeroth import LOZO
+from shoestring.zeroth.closures import PerExample
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.directions.dense import Dense
 from shoestring.zeroth.directions.lowrank import LowRank
@@ -86,6 +87,25 @@ def test_directions_and_updates_in_one_basis_share_columns() -> None:
         columns.append(len(side.rights))
         optimizer.step(lambda: layer(torch.ones(2, 8)).square().mean())
     assert columns == [2, 2, 2, 4, 4]
+
+
+@pytest.mark.parametrize("points", ["paired", {"kind": "paired", "lanes": 1}], ids=str)
+def test_a_layer_may_be_given_no_rows(points: Any) -> None:
+    layer = nn.Linear(8, 6)
+    optimizer = LOZO(layer.named_parameters(), lr=0.1, engine=points)
+    optimizer.step(lambda: layer(torch.ones(2, 8)).square().mean() + layer(torch.ones(0, 8)).sum())
+
+
+def test_a_repeated_layer_may_be_given_no_rows() -> None:
+    layer, x = nn.Linear(8, 6), torch.ones(4, 8)
+    optimizer = LOZO(layer.named_parameters(), lr=0.1)
+
+    def losses(batch: dict[str, Tensor]) -> Tensor:
+        return layer(batch["x"]).square().mean(1) + layer(batch["x"][:, None][:, :0]).sum((1, 2))
+
+    optimizer.step(PerExample(losses, [{"x": x}]))
+    engine: Any = optimizer.engine
+    assert engine.repeats
 
 
 def test_layers_inside_and_outside_autocast_meet_the_same_directions() -> None:

@@ -81,6 +81,15 @@ def test_numbers_that_lie_apart_are_summed_too(what: str) -> None:
     torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_rows_are_no_work(backend: str) -> None:
+    _, _, side = made(2, 1, 16, 12, 1, torch.float32)
+    out = torch.empty(2, 0, 12)
+    with using(backend) as noise:
+        noise.add_side(out, torch.empty(0, 16), [torch.ones(12), torch.ones(12)], side)
+    assert out.shape == (2, 0, 12)
+
+
 def test_lefts_of_points_may_lie_far_from_each_other() -> None:
     out, x, side = made(2, 6, 16, 12, 2, torch.float32)
     wanted = twin(out, x, None, side)

@@ -73,7 +73,7 @@ class NumbaNoise(Noise):
         alike = [out, x, side.rights, *(bias for bias in biases if bias is not None)]
         lefts = side.lefts
         fit = all(one.dtype == x.dtype and one.is_contiguous() for one in alike) and lefts[0].is_contiguous()
-        if not fit or len(side.rights) > _COLUMNS.get(x.dtype, 0):
+        if not out.numel() or not fit or len(side.rights) > _COLUMNS.get(x.dtype, 0):
             super().add_side(out, x, biases, side)
             return
         addresses = np.array([0 if bias is None else bias.data_ptr() for bias in biases], np.int64)
