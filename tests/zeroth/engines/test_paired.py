@@ -12,7 +12,7 @@ from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.zeroth import FZOO, MeZO
 from shoestring.zeroth.closures import PerExample
 from shoestring.zeroth.directions.lowrank import LowRank
-from shoestring.zeroth.engines.paired import PairedEngine
+from shoestring.zeroth.engines.paired import PairedEngine, usual_tile
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 TILED = {"kind": "paired", "small": 0, "tile": 100}
@@ -277,6 +277,14 @@ def test_scratch_is_no_more_than_a_tile_at_every_point() -> None:
     optimizer.step(closure)
     assert isinstance(optimizer.engine, PairedEngine)
     assert 0 < optimizer.engine.scratch.bytes <= 2 * 1024 * 8
+
+
+@pytest.mark.parametrize(
+    ("size", "tile"), [(1000, 1 << 20), (104_857_600, 1 << 20), (300_000_000, 3_000_000), (1 << 30, 1 << 22)]
+)
+def test_a_tile_is_a_hundredth_of_the_weights_within_bounds(size: int, tile: int) -> None:
+    weight = nn.Parameter(torch.empty(size, dtype=torch.bfloat16))  # Its pages are never touched.
+    assert usual_tile(MeZO([weight], lr=1.0).engine.tensors) == tile
 
 
 @pytest.mark.parametrize("engine", ["paired", "fused"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -123,6 +124,13 @@ class Directions(ABC):
         """Do what `points` does for many stretches of weights."""
         for outs, weight, tensor, start in targets:
             self.points(outs, weight, tensor, seeds, coefficients, start)
+
+    def ready(
+        self, target: Target, seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> Callable[[], None]:
+        """Return a call that writes one stretch of weights as `points` does, with all done before that can be."""
+        outs, weight, tensor, start = target
+        return partial(self.points, outs, weight, tensor, seeds, coefficients, start)
 
     def rows(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -70,6 +70,13 @@ class Dense(Directions):
                 for outs, weight, tensor, start in members
             ]
             noise.points_all(spreads, seeds)
+
+    def ready(
+        self, target: Target, seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> Callable[[], None]:
+        """Return a call that writes one stretch of weights as `points` does, with all done before that can be."""
+        outs, weight, tensor, start = target
+        return noise_for(weight).ready(Spread(outs, weight, self._source(tensor), coefficients, start), seeds)
 
     def rows(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from shoestring.zeroth.directions.base import Directions, Move
+from shoestring.zeroth.directions.base import Directions, Move, Target
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.tensors import Trained
 
@@ -77,6 +77,12 @@ class Scaled(Directions):
     ) -> None:
         """Write outs[p] = round(weight + sum_j coefficients[p][j] c z(seeds[j])) to `outs` [P, n]; `weight` [n]."""
         self.base.points(outs, weight, tensor, seeds, self._scale(tensor, coefficients), start)
+
+    def ready(
+        self, target: Target, seeds: Sequence[int], coefficients: Sequence[Sequence[float]]
+    ) -> Callable[[], None]:
+        """Return a call that writes one stretch of weights as `points` does, with all done before that can be."""
+        return self.base.ready(target, seeds, self._scale(target.tensor, coefficients))
 
     def rows(
         self,

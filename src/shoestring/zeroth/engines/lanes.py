@@ -146,7 +146,6 @@ class Call:
         self.mode, self.func, self.args, self.kwargs, self.split = mode, func, args, kwargs, split
         self.name = name_of(func)
         self.count = mode.weights.count
-        self.shapes = set(self._split_shapes((*args, *kwargs.values()))) if split else set()
 
     def run(self) -> Any:
         """Return what the function gives, tagged."""
@@ -172,12 +171,11 @@ class Call:
         count = self.count
         if isinstance(value, Tensor):
             return self._tensor_lanes(value)
-        if type(value) in (list, tuple):
-            columns = [self.lanes(item) for item in value]
-            return [type(value)(column[lane] for column in columns) for lane in range(count)]
-        if isinstance(value, dict):
-            table = {name: self.lanes(item) for name, item in value.items()}
-            return [{name: column[lane] for name, column in table.items()} for lane in range(count)]
+        if type(value) in (list, tuple) and value:
+            return [type(value)(lane) for lane in zip(*map(self.lanes, value), strict=True)]
+        if isinstance(value, dict) and value:
+            lanes = zip(*map(self.lanes, value.values()), strict=True)
+            return [dict(zip(value, lane, strict=True)) for lane in lanes]
         return [value] * count
 
     def _tensor_lanes(self, value: Tensor) -> list[Tensor]:
@@ -189,13 +187,15 @@ class Call:
         if tag is mode.split:
             return list(value.chunk(count))
         values = [value, *tag.others] if tag is not None else [value] * count
-        if (value.ndim, value.shape[:1]) in self.shapes and self._rows_fit(value):
+        if self._rows_fit(value):
             return [one.chunk(count)[lane] for lane, one in enumerate(values)]
         return values
 
     def _rows_fit(self, value: Tensor) -> bool:
         """Return whether rows of a tensor that is not split belong to rows of those that are."""
-        return self.name not in _MATRIX and not (self.name in _PRODUCTS and value.ndim < 3)
+        if not self.split or self.name in _MATRIX or (self.name in _PRODUCTS and value.ndim < 3):
+            return False
+        return (value.ndim, value.shape[:1]) in self._split_shapes((*self.args, *self.kwargs.values()))
 
     def _split_shapes(self, values: Iterable[Any]) -> Iterable[tuple[int, torch.Size]]:
         for value in values:

@@ -31,6 +31,7 @@ _COARSE = 3e-2
 _LOUDER = {torch.float64: 1.0, torch.float32: 16.0}
 _LOUDEST = 64.0
 _OFTEN = 6
+_TILE = 1 << 20
 
 
 class PairedEngine(Engine):
@@ -51,7 +52,7 @@ class PairedEngine(Engine):
         tensors: those that are trained.
         lanes: points evaluated in one forward pass, at most.
         max_rows: rows of a forward pass, at most; micro-batches are cut, their losses averaged exactly. None: no bound.
-        tile: elements of large weights that are made at once.
+        tile: elements of large weights that are made at once. None: a hundredth of all, from 2^20 to 2^22.
         small: tensors of up to so many elements are made whole, once an evaluation.
         defer: apply updates on the way through the next evaluation: weights lag behind until `finalize()`.
 
@@ -67,11 +68,12 @@ class PairedEngine(Engine):
         *,
         lanes: int = 3,
         max_rows: int | None = None,
-        tile: int = 1 << 20,
+        tile: int | None = None,
         small: int = 1 << 16,
         defer: bool = False,
     ) -> None:
         super().__init__(tensors)
+        tile = usual_tile(self.tensors) if tile is None else tile
         numbers = {"lanes": lanes, "max_rows": 1 if max_rows is None else max_rows, "tile": tile, "small": small}
         for name, number in numbers.items():
             least = int(name != "small")
@@ -261,6 +263,11 @@ class PairedEngine(Engine):
         )
         self._instead, self.instead = FusedEngine(self.tensors), "fused"
         return self._instead.losses(closure, points)
+
+
+def usual_tile(tensors: Sequence[Trained]) -> int:
+    """Return a hundredth of all elements, from 2^20, below which products take longer, to 2^22, to stay in the cache."""
+    return min(max(_TILE, sum(tensor.param.numel() for tensor in tensors) // 100), 4 * _TILE)
 
 
 # Not as a decorator: type checkers would take the class for any engine's.

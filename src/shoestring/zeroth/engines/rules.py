@@ -29,17 +29,19 @@ def linear(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dic
     side = weights.side(tensor)
     if side is None and weight.numel() <= weights.small:
         return None
-    xs, biases = lanes(x), lanes(bias)
     height, width = weight.shape
+    xs = lanes(x)
+    rows = _stacked(x, xs).reshape(weights.count, -1, width)
     if side is not None:
-        out = _beside(weights, tensor, _stacked(x, xs).reshape(-1, width), biases, side)
-        return out.view(weights.count, *xs[0].shape[:-1], height)
-    flat = [value.reshape(-1, width) for value in xs]
-    out = flat[0].new_empty(weights.count, len(flat[0]), height)
-    for first, last, tile in weights.tiles(tensor):
-        for lane, bias in enumerate(biases):
-            part = None if bias is None else bias[first:last]
-            _product(out[lane, :, first:last], flat[lane], tile[lane].t(), part)
+        out = _beside(weights, tensor, rows, lanes(bias), side)
+    elif len(tiles := weights.tiles(tensor)) == 1:
+        out = _product(_summand(weights, lanes, bias), rows, weights.make(tensor, tiles[0]).transpose(1, 2))
+    else:
+        out = rows.new_empty(weights.count, rows.shape[1], height)
+        summand, step = _summand(weights, lanes, bias), tiles[0].last
+        parts = [None] * len(tiles) if summand is None else summand.split(step, 2)
+        for tile, part, columns in zip(tiles, parts, out.split(step, 2), strict=True):
+            _product(part, rows, weights.make(tensor, tile).transpose(1, 2), columns)
     return out.view(weights.count, *xs[0].shape[:-1], height)
 
 
@@ -55,14 +57,12 @@ def addmm(weights: PointWeights, lanes: Lanes, args: Sequence[Any], kwargs: dict
     side = weights.side(tensor, turned=True)
     if side is None and (weight.numel() <= weights.small or weight.dtype.itemsize < 4):
         return None
-    xs, biases = lanes(x), lanes(bias)
+    rows = _stacked(x, lanes(x)).reshape(weights.count, -1, len(weight))
     if side is not None:
-        return _beside(weights, tensor, _stacked(x, xs), biases, side, turned=True)
-    out = xs[0].new_empty(weights.count, len(xs[0]), weight.shape[1])
-    for first, last, tile in weights.tiles(tensor):
-        for lane, rows in enumerate(xs):
-            summand = biases[lane] if first == 0 else out[lane]
-            torch.addmm(summand, rows[:, first:last], tile[lane], out=out[lane])
+        return _beside(weights, tensor, rows, lanes(bias), side, turned=True)
+    out = _summand(weights, lanes, bias)
+    for tile in weights.tiles(tensor):
+        out = _product(out, rows[:, :, tile.first : tile.last], weights.make(tensor, tile))
     return out
 
 
@@ -134,11 +134,20 @@ def _differentiable() -> bool:
     return torch.is_grad_enabled()
 
 
-def _product(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+def _product(summand: Tensor | None, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return b + x W at P points: b [P, 1 or N, m] or None, x [P, N, n], W [P, n, m]."""
+    if summand is None:
+        return torch.bmm(x, weight, out=out)
+    return torch.baddbmm(summand, x, weight, out=out)
+
+
+def _summand(weights: PointWeights, lanes: Lanes, bias: Tensor | None) -> Tensor | None:
+    """Return what is added to products [N, m] at P points [P, 1 or N, 1 or m]."""
     if bias is None:
-        torch.mm(x, weight, out=out)
-    else:
-        torch.addmm(bias, x, weight, out=out)
+        return None
+    tensor = weights.table.get(id(bias))
+    stacked = torch.stack(lanes(bias)) if tensor is None else weights.stacked(tensor)
+    return stacked.view(weights.count, *[1] * (3 - stacked.ndim), *stacked.shape[1:])
 
 
 def _stacked(x: Tensor, xs: Sequence[Tensor]) -> Tensor:
@@ -159,8 +168,9 @@ def _beside(
 ) -> Tensor:
     """Return b + x W' at P points [P, N, m] of W [m, n], where `side` is what it differs by; `turned`: W is [n, m].
 
-    The large product is one for all points.
+    The large product, of `x` [P, N, n], is one for all points.
     """
+    x = x.flatten(0, 1)
     with weights.reading():
         weight = weights.pristine(tensor)
         out = x @ (weight if turned else weight.t())

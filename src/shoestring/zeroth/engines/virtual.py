@@ -41,7 +41,7 @@ class VirtualEngine(PairedEngine):
         tensors: those that are trained.
         lanes: points evaluated in one forward pass, at most.
         max_rows: rows of a forward pass, at most.
-        tile: elements of large weights that are made at once.
+        tile: elements of large weights that are made at once; None: as the paired engine.
         small: tensors of up to so many elements are made whole, once an evaluation.
         columns: c, at most, but for an update that has more by itself.
 
@@ -56,7 +56,7 @@ class VirtualEngine(PairedEngine):
         *,
         lanes: int = 3,
         max_rows: int | None = None,
-        tile: int = 1 << 20,
+        tile: int | None = None,
         small: int = 1 << 16,
         columns: int = 8,
     ) -> None:

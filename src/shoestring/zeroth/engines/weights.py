@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +17,32 @@ from shoestring.zeroth.update import Update
 _LINE = 64
 
 
+class Tile(NamedTuple):
+    """Rows of a matrix at P points, ready to be made.
+
+    Attributes:
+        first: of the rows.
+        last: the end of them.
+        outs: memory for them [P, rows, width].
+        write: makes them.
+    """
+
+    first: int
+    last: int
+    outs: Tensor
+    write: Callable[[], None]
+
+
 class Scratch:
-    """Memory that is used again and again; one piece for each dtype and device."""
+    """Memory that is used again and again; one piece for each dtype and device.
+
+    Attributes:
+        tiled: tensors that have been made in it.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self.tiled: dict[int, Trained] = {}
 
     def take(self, like: Tensor, count: int, size: int) -> Tensor:
         """Return memory [count, size] with the dtype and device of `like`, good until the next call."""
@@ -59,6 +79,19 @@ class Deferred:
             self.reach(tensor, tensor.param.numel())
 
 
+class _Reading:
+    """A context that says so; not a generator, for each product opens it."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
 class PointWeights:
     """The weights of P points during one evaluation; the tensors themselves are read and never written.
 
@@ -73,7 +106,6 @@ class PointWeights:
     Attributes:
         table: the tensors that are perturbed, by the id of their parameter.
         made: elements made so far, at all points at once.
-        busy: whether pristine weights are being read on purpose.
     """
 
     def __init__(
@@ -86,9 +118,10 @@ class PointWeights:
         self.made = 0
         self._scratch, self._tile, self._deferred = scratch, tile, deferred
         self.small = small
-        self._kept: dict[int, list[Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        self._tiles: dict[int, list[Tile]] = {}
         self._sides: Sides | None = None
-        self.busy = False
+        self._reading = _Reading()
 
     def whole(self, tensor: Trained) -> list[Tensor]:
         """Return the tensor at each point."""
@@ -97,20 +130,28 @@ class PointWeights:
             outs = torch.empty(self.count, size, dtype=tensor.param.dtype, device=tensor.param.device)
             self._make(outs, tensor, 0, size)
             return [out.view(tensor.param.shape) for out in outs]
-        if not self._kept:
-            self._make_small()
-        return self._kept[id(tensor)]
+        return self._small_ones()[id(tensor)][1]
 
-    def tiles(self, tensor: Trained) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield first row, end of rows and the rows at each point [P, rows, width]; each good until the next."""
-        height, width = tensor.param.shape
-        count = max(1, -(-height // max(1, self._tile // width)))
-        step = -(-height // count)
-        for first in range(0, height, step):
-            last = min(first + step, height)
-            outs = self._scratch.take(tensor.param, self.count, (last - first) * width)
-            self._make(outs, tensor, first * width, last * width)
-            yield first, last, outs.view(self.count, last - first, width)
+    def stacked(self, tensor: Trained) -> Tensor:
+        """Return the tensor at all points [P, ...]."""
+        if tensor.param.numel() > self.small:
+            return torch.stack(self.whole(tensor))
+        return self._small_ones()[id(tensor)][0]
+
+    def tiles(self, tensor: Trained) -> Sequence[Tile]:
+        """Return the rows of a matrix at each point, in tiles; each is to be made before it is read."""
+        if id(tensor) not in self._tiles:
+            self._scratch.tiled[id(tensor)] = tensor
+            self._plan()
+        return self._tiles[id(tensor)]
+
+    def make(self, tensor: Trained, tile: Tile) -> Tensor:
+        """Return a tile of a matrix at each point [P, rows, width], made where the last one was."""
+        self.made += tile.outs[0].numel()
+        with self._reading:
+            self._reach(tensor, tile.last * tensor.param.shape[1])
+            tile.write()
+        return tile.outs
 
     def rows(self, tensor: Trained, index: Tensor) -> Tensor:
         """Return the rows `index` [R] at each point [P, R, width]."""
@@ -125,27 +166,29 @@ class PointWeights:
 
     def side(self, tensor: Trained, *, turned: bool = False) -> Side | None:
         """Return what W [m, n] differs by at the points; `turned`: W'. None where directions have no factors."""
-        with self.reading():
+        with self._reading:
             if self._sides is None:
                 self._sides = Sides(self.points, self.table.values())
             return self._sides.of(tensor, turned=turned)
+
+    @property
+    def busy(self) -> bool:
+        """Whether pristine weights are being read on purpose."""
+        return self._reading.depth > 0
 
     def pristine(self, tensor: Trained) -> Tensor:
         """Return the unperturbed tensor; read it inside `reading()`."""
         self._reach(tensor, tensor.param.numel())
         return tensor.param.data
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
         """Say that pristine weights are read on purpose; whoever else reads them has escaped being perturbed."""
-        before, self.busy = self.busy, True
-        try:
-            yield
-        finally:
-            self.busy = before
+        return self._reading
 
-    def _make_small(self) -> None:
-        """Make all small tensors, in one go where the directions can: there are many, and each call takes its time."""
+    def _small_ones(self) -> dict[int, tuple[Tensor, list[Tensor]]]:
+        """Return all small tensors, [P, ...] and in P parts, made in one go: each call takes its time."""
+        if self._kept:
+            return self._kept
         groups: dict[tuple[torch.dtype, torch.device], list[Trained]] = {}
         for tensor in self.table.values():
             if tensor.param.numel() <= self.small:
@@ -155,17 +198,45 @@ class PointWeights:
             targets = [target for tensors in groups.values() for target in self._rooms(tensors)]
             for target in targets:
                 self._reach(target.tensor, len(target.weight))
-                self._kept[id(target.tensor)] = [out.view(target.tensor.param.shape) for out in target.outs]
+                outs = target.outs.view(self.count, *target.tensor.param.shape)
+                self._kept[id(target.tensor)] = outs, list(outs.unbind(0))
                 self.made += len(target.weight)
             points.directions.points_all(targets, points.seeds, points.coefficients)
+        return self._kept
 
     def _rooms(self, tensors: Sequence[Trained]) -> Iterator[Target]:
         """Yield each tensor, of one dtype and device, with memory for it, which begins where a cache line does."""
-        places = [0, *accumulate(-(-tensor.param.numel() // _LINE) * _LINE for tensor in tensors)]
+        sizes = [tensor.param.numel() for tensor in tensors]
+        padded = [-(-size // _LINE) * _LINE for size in sizes]
         like = tensors[0].param
-        room = torch.empty(self.count, places[-1], dtype=like.dtype, device=like.device)
-        for tensor, place in zip(tensors, places, strict=False):
-            yield Target(room[:, place : place + tensor.param.numel()], tensor.flat, tensor)
+        room = torch.empty(self.count, sum(padded), dtype=like.dtype, device=like.device)
+        for tensor, size, length, part in zip(tensors, sizes, padded, room.split(padded, 1), strict=True):
+            yield Target(part if size == length else part[:, :size], tensor.flat, tensor)
+
+    def _plan(self) -> None:
+        """Make ready the tiles of all matrices that have been asked for, in this evaluation or an earlier one.
+
+        Between two matrix products, which leave little of it in the cache, Python takes ten times as long as here.
+        """
+        with self.reading():
+            for place, tensor in self._scratch.tiled.items():
+                if place not in self._tiles and id(tensor.param) in self.table:
+                    self._tiles[place] = [self._ready(tensor, *rows) for rows in self._cuts(tensor)]
+
+    def _cuts(self, tensor: Trained) -> list[tuple[int, int]]:
+        height, width = tensor.param.shape
+        count = max(1, -(-height // max(1, self._tile // width)))
+        step = -(-height // count)
+        return [(first, min(first + step, height)) for first in range(0, height, step)]
+
+    def _ready(self, tensor: Trained, first: int, last: int) -> Tile:
+        width = tensor.param.shape[1]
+        start, stop = first * width, last * width
+        outs = self._scratch.take(tensor.param, self.count, stop - start)
+        points = self.points
+        target = Target(outs, tensor.flat[start:stop], tensor, start)
+        write = points.directions.ready(target, points.seeds, points.coefficients)
+        return Tile(first, last, outs.view(self.count, last - first, width), write)
 
     def _make(self, outs: Tensor, tensor: Trained, start: int, stop: int) -> None:
         self.made += stop - start

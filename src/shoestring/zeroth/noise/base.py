@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
@@ -160,6 +161,10 @@ class Noise(ABC):
     ) -> None:
         """Write one stretch of weights at P points, as `points_all` does many."""
         self.points_all([Spread(outs, weight, source, coefficients, start)], seeds)
+
+    def ready(self, spread: Spread, seeds: Sequence[int]) -> Callable[[], None]:
+        """Return a call that writes one stretch as `points_all` does, with all done before that can be."""
+        return partial(self.points_all, [spread], seeds)
 
     @abstractmethod
     def rows(

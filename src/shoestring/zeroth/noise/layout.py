@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-HEAD = 4
-"""Integers before the rows: the next ticket, how many jobs there are, their tiles, and the most points of one."""
+HEAD = 5
+"""Integers before the rows: the next ticket, how many jobs there are, their tiles, the most points of one, and how many
+tiles there are to a ticket."""
 
 
 class Layout(NamedTuple):

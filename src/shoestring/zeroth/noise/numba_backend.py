@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shoestring.zeroth.noise import philox, threads
 from shoestring.zeroth.noise.base import Addition, Noise, Products, Source, Spread
-from shoestring.zeroth.noise.layout import HEAD, Layout
+from shoestring.zeroth.noise.layout import FIELDS, HEAD, Layout
 from shoestring.zeroth.noise.numba_compiling import compiled
 from shoestring.zeroth.noise.numba_halves import BFLOAT16, FLOAT16
 from shoestring.zeroth.noise.numba_kernels import entry
@@ -26,6 +26,7 @@ _NUMPY: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.
 )
 _STREAM = {"gaussian": philox.GAUSSIAN, "rademacher": philox.RADEMACHER}
 _WORTH_A_THREAD = 1 << 14
+_TICKETS = 8  # to a thread
 _COLUMNS = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 """More columns than that are left to torch's matrix products, which are fast in half precision."""
 _NO_FACTORS = np.empty(0, np.int64)
@@ -81,6 +82,12 @@ class NumbaNoise(Noise):
         shape = lefts.stride(0), len(x), out.shape[1], x.shape[1], out.shape[2], len(side.rights)
         table = np.array(SideLayout(0, *where, *shape, _HALF.get(x.dtype, 0)), np.int64)
         threads.share(compiled(side_entry, _NUMPY[x.dtype]), table.ctypes.data, _threads(out.numel()))
+
+    def ready(self, spread: Spread, seeds: Sequence[int]) -> Callable[[], None]:
+        """Return a call that writes one stretch as `points_all` does: between matrix products Python is slow."""
+        outs, weight, source, coefficients, start = spread
+        job = _Job(outs, weight, source, _sums(seeds, coefficients, weight.dtype), start)
+        return _Shared([job], _dtypes(job))
 
     def rows(
         self,
@@ -172,27 +179,44 @@ def _run(jobs: Sequence[_Job]) -> None:
     """Do all jobs, those of the same dtypes in one go."""
     groups: dict[tuple[type, ...], list[_Job]] = {}
     for job in jobs:
-        if job.outs.numel():
-            dtypes = (_NUMPY[job.outs.dtype], _NUMPY[job.weight.dtype], job.sums.wide)
-            groups.setdefault(dtypes, []).append(job)
+        groups.setdefault(_dtypes(job), []).append(job)
     for dtypes, members in groups.items():
-        _share(members, dtypes)
+        _Shared(members, dtypes)()
 
 
-def _share(jobs: Sequence[_Job], dtypes: tuple[type, ...]) -> None:
-    """Let threads share jobs, as many as torch uses where there is work for them."""
-    table: list[int] = [0] * HEAD
-    until = size = points = 0
-    held = []  # The kernel is given addresses: what lies there must stay until it is done.
-    for job in jobs:
-        addresses = [part.data_ptr() for pair in job.products for part in pair]
-        held.append(factors := np.array(addresses, np.int64) if addresses else _NO_FACTORS)
-        layout = _layout(job, until, factors)
-        table += layout
-        until, size, points = layout.until, size + job.outs.numel() // layout.points, max(points, layout.points)
-    table[1:HEAD] = len(jobs), until, points
-    integers = np.array(table, np.int64)
-    threads.share(compiled(entry, *dtypes), integers.ctypes.data, _threads(size))
+def _dtypes(job: _Job) -> tuple[type, ...]:
+    return _NUMPY[job.outs.dtype], _NUMPY[job.weight.dtype], job.sums.wide
+
+
+class _Shared:
+    """Jobs of the same dtypes that threads will share, as many as torch uses where there is work for them."""
+
+    __slots__ = ("_address", "_held", "_kernel", "_table", "_threads")
+
+    def __init__(self, jobs: Sequence[_Job], dtypes: tuple[type, ...]) -> None:
+        table: list[int] = [0] * HEAD
+        until = size = points = 0
+        self._held: list[Any] = [jobs]  # The kernel is given addresses: what lies there must stay until it is done.
+        for job in jobs:
+            if not job.outs.numel():
+                continue
+            addresses = [part.data_ptr() for pair in job.products for part in pair]
+            self._held.append(factors := np.array(addresses, np.int64) if addresses else _NO_FACTORS)
+            layout = _layout(job, until, factors)
+            table += layout
+            until, size, points = layout.until, size + job.outs.numel() // layout.points, max(points, layout.points)
+        self._threads = _threads(size)
+        # Long runs of memory are read faster, short ones leave no thread without work for long.
+        unit = min(64, max(4, until // (_TICKETS * max(1, self._threads))))
+        table[1:HEAD] = (len(table) - HEAD) // FIELDS, until, points, unit
+        self._table = np.array(table, np.int64)
+        self._address: int = self._table.ctypes.data
+        self._kernel = compiled(entry, *dtypes)
+
+    def __call__(self) -> None:
+        """Do them."""
+        self._table[0] = 0
+        threads.share(self._kernel, self._address, self._threads)
 
 
 def _threads(size: int) -> int:

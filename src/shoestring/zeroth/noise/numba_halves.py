@@ -37,6 +37,12 @@ def to_bfloat16(value, up):
 
 
 @jit
+def round_bfloat16(value, up):
+    """Return what `to_bfloat16` does for sums with a bfloat16: what is not a number there has no low bits to carry."""
+    return _U32(_U32(bits_of(value) + up) >> _U32(16))
+
+
+@jit
 def to_float16(bits, up, tiny):
     """Return the float16 bits of a float32's, after adding `up` (0 ... 2^13 - 1); below 2^-14 they are `tiny`."""
     size = _U32(bits & _U32(0x7FFFFFFF))
@@ -59,6 +65,12 @@ def least(bits):
 def nearest_bfloat16(value):
     """Return the bits of the bfloat16 nearest to a float32, ties to even."""
     return to_bfloat16(value, _U32(_U32(0x7FFF) + _U32(_U32(bits_of(value) >> _U32(16)) & _U32(1))))
+
+
+@jit
+def even_bfloat16(value):
+    """Return what `nearest_bfloat16` does for sums with a bfloat16."""
+    return round_bfloat16(value, _U32(_U32(0x7FFF) + _U32(_U32(bits_of(value) >> _U32(16)) & _U32(1))))
 
 
 @jit

@@ -17,18 +17,16 @@ from shoestring.zeroth.noise.layout import FIELDS, HEAD, Layout
 from shoestring.zeroth.noise.numba_compiling import bits_of, jit, next_ticket, pointer_to
 from shoestring.zeroth.noise.numba_halves import (
     BFLOAT16,
+    even_bfloat16,
     from_bfloat16,
     from_float16,
-    nearest_bfloat16,
     nearest_float16,
-    to_bfloat16,
+    round_bfloat16,
 )
 from shoestring.zeroth.noise.numba_memory import load, store
 from shoestring.zeroth.noise.numba_streams import BLOCKS, TILE, make, make_bits
 
 _U32, _U64, _F32 = np.uint32, np.uint64, np.float32
-UNIT = 16
-"""Tiles to a ticket."""
 
 
 def _direct(outs, there, weight, at, coefficient, keep, z, place, count, layout, bits, spot):
@@ -51,8 +49,8 @@ def _both_of(outs, there, stride, weight, at, coefficient, z, place, count, half
         if half == BFLOAT16:
             for i in range(count):
                 middle, move = from_bfloat16(weight[at + i]), coefficient * z[place + i]
-                outs[there + i] = nearest_bfloat16(middle + move)
-                outs[there + stride + i] = nearest_bfloat16(middle - move)
+                outs[there + i] = even_bfloat16(middle + move)
+                outs[there + stride + i] = even_bfloat16(middle - move)
         else:
             for i in range(count):
                 middle, move = from_float16(weight[at + i]), coefficient * z[place + i]
@@ -78,15 +76,15 @@ def _direct_of(outs, there, weight, at, coefficient, keep, z, place, count, layo
         if layout.half == BFLOAT16 and same and layout.rounded:
             for i in range(count):
                 total = from_bfloat16(outs[there + i]) * keep + coefficient * z[place + i]
-                outs[there + i] = to_bfloat16(total, bits[spot + i])
+                outs[there + i] = round_bfloat16(total, bits[spot + i])
         elif layout.half == BFLOAT16 and same:
             for i in range(count):
                 total = from_bfloat16(outs[there + i]) * keep + coefficient * z[place + i]
-                outs[there + i] = nearest_bfloat16(total)
+                outs[there + i] = even_bfloat16(total)
         elif layout.half == BFLOAT16:
             for i in range(count):
                 total = from_bfloat16(weight[at + i]) * keep + coefficient * z[place + i]
-                outs[there + i] = nearest_bfloat16(total)
+                outs[there + i] = even_bfloat16(total)
         elif same:
             for i in range(count):
                 total = from_float16(outs[there + i]) * keep + coefficient * z[place + i]
@@ -208,7 +206,7 @@ def _combine(rows, row, room, begin, end, out, weight, total):
 @jit
 def _work(table, out, weight, total):
     """Take tickets until there are none, and do the tiles that they stand for."""
-    jobs, tiles, points = table[1], table[2], table[3]
+    jobs, tiles, points, unit = table[1], table[2], table[3], table[4]
     rows = carray(table, HEAD + jobs * FIELDS)
     room = (
         np.empty(TILE, np.float32),
@@ -216,9 +214,9 @@ def _work(table, out, weight, total):
         np.empty(TILE, np.uint32),
         np.empty(points * TILE, total),
     )
-    begin = next_ticket(table) * UNIT
+    begin = next_ticket(table) * unit
     while begin < tiles:
-        end, row, before = min(begin + UNIT, tiles), HEAD, 0
+        end, row, before = min(begin + unit, tiles), HEAD, 0
         while begin < end:
             while rows[row] <= begin:
                 before = rows[row]
@@ -226,7 +224,7 @@ def _work(table, out, weight, total):
             until = min(end, rows[row])
             _combine(rows, row, room, begin - before, until - before, out, weight, total)
             begin = until
-        begin = next_ticket(table) * UNIT
+        begin = next_ticket(table) * unit
 
 
 def entry(out: type, weight: type, total: type, stamp: int) -> Any:
