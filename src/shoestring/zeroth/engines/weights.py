@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.directions.base import Target
+from shoestring.zeroth.directions.base import Directions, Target
 from shoestring.zeroth.engines.sides import Side, Sides
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
@@ -121,6 +121,7 @@ class PointWeights:
         self._kept: dict[int, tuple[Tensor, list[Tensor]]] = {}
         self._tiles: dict[int, list[Tile]] = {}
         self._sides: Sides | None = None
+        self._factored = type(points.directions).factors is not Directions.factors
         self._reading = _Reading()
 
     def whole(self, tensor: Trained) -> list[Tensor]:
@@ -166,6 +167,8 @@ class PointWeights:
 
     def side(self, tensor: Trained, *, turned: bool = False) -> Side | None:
         """Return what W [m, n] differs by at the points; `turned`: W'. None where directions have no factors."""
+        if not self._factored:
+            return None
         with self._reading:
             if self._sides is None:
                 self._sides = Sides(self.points, self.table.values())

@@ -30,7 +30,8 @@ _TICKETS = 8  # to a thread
 _COLUMNS = {torch.float32: 8, torch.bfloat16: 2, torch.float16: 2}
 """More columns than that are left to torch's matrix products, which are fast in half precision."""
 _NO_FACTORS = np.empty(0, np.int64)
-_FIRST_ROW = torch.zeros(1, dtype=torch.int64)
+_FIRST_ROW = np.zeros(1, np.int64)
+_FIRST_ROWS_PLACE: int = _FIRST_ROW.ctypes.data
 
 
 class NumbaNoise(Noise):
@@ -137,7 +138,7 @@ class _Job(NamedTuple):
     """A stretch of weights, its outputs and what is added.
 
     Attributes:
-        lines: rows that are read.
+        lines: rows that are read; None for the one that there is.
         rounding: seed of stochastic rounding.
         fresh: 1 to take the weight as nothing.
         products: of each term left [m, r] and right' [r, n], where z = left right'.
@@ -148,7 +149,7 @@ class _Job(NamedTuple):
     source: Source
     sums: _Sums
     start: int = 0
-    lines: Tensor = _FIRST_ROW
+    lines: Tensor | None = None
     rounding: int | None = None
     fresh: int = 0
     products: Sequence[tuple[Tensor, Tensor]] = ()
@@ -227,20 +228,20 @@ def _threads(size: int) -> int:
 def _layout(job: _Job, before: int, factors: Any) -> Layout:
     """Return what the kernel is told of a job; the jobs before it have `before` tiles."""
     outs, weight, source, sums, start, lines, rounding, fresh, products = job
-    width = weight.shape[-1]
+    width, rows = weight.shape[-1], 1 if lines is None else lines.numel()
     tiles = width // TILE + 2
     half = _HALF.get(outs.dtype, 0)
     rounded = int(rounding is not None and half > 0)
     same = outs is weight
     direct = sums.single and not fresh and (not rounded or (same and half == BFLOAT16))
     rank, inner = products[0][1].shape if products else (0, 0)
-    where = outs.data_ptr(), weight.data_ptr(), lines.data_ptr()
+    where = outs.data_ptr(), weight.data_ptr(), _FIRST_ROWS_PLACE if lines is None else lines.data_ptr()
     what = sums.seeds, sums.table, sums.points, sums.terms, rank, factors.ctypes.data if rank else 0, inner
     stride = 0 if same else outs.stride(0)
     how = half, fresh, (3 if sums.both else 1 + same) if direct else 0, rounded, rounding or 0
     # In the order of its attributes: there are hundreds in a step, and names would take as long as all the rest.
     return Layout(
-        before + tiles * len(lines),
+        before + tiles * rows,
         *where,
         *what,
         source.key,
