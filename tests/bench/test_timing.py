@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 class Racer:
     """Tells its steps to `log`, and takes `pace` ticks of the clock for each."""
 
-    def __init__(self, name: str, pace: int, log: list[str], clock: list[float], cycle: int = 1) -> None:
+    def __init__(self, name: str, pace: float, log: list[str], clock: list[float], cycle: int = 1) -> None:
         self.name, self.pace, self.log, self.clock, self.cycle = name, pace, log, clock, cycle
         log.append(f"{name} starts")
 
@@ -53,6 +53,23 @@ def test_where_an_engine_puts_steps_together_the_mean_of_its_cycle_counts(monkey
         found = race([lambda: Folding("a", 2, log, clock, cycle=4)], 1, CPU, bar)
     assert log == ["a starts", *["a steps"] * 5, "a finishes"]
     assert found[0].seconds == (12.0,)
+
+
+def test_some_steps_of_a_turn_are_counted_while_they_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    class Slowing(Racer):
+        def step(self) -> None:
+            super().step()
+            self.pace += 0.125
+
+    starts = [lambda pace=pace: Slowing("a", pace, log, clock) for pace in (0.125, 0.25, 2)]
+    with Silent().bar("race", 3) as bar:
+        found = race(starts, 1, CPU, bar, most=3)
+    assert log == [one for steps in (4, 4, 2) for one in ("a starts", *["a steps"] * steps, "a finishes")]
+    assert [time.seconds for time in found] == [(0.375,), (0.5,), (2.125,)]
 
 
 def test_median_and_quartiles_are_those_of_the_seconds() -> None:

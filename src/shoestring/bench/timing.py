@@ -32,25 +32,34 @@ class Racer(Protocol):
         ...
 
 
+_LONG = 1.0  # seconds
 Start = Callable[[], Racer]
 
 
-def race(starts: Sequence[Start], rounds: int, device: torch.device, bar: Bar) -> list[Timed]:
+def race(starts: Sequence[Start], rounds: int, device: torch.device, bar: Bar, most: int = 1) -> list[Timed]:
     """Return the seconds of a step of each contestant.
 
     In every round each contestant starts afresh, makes one step that is not counted (it loads caches and leaves behind
-    what an engine puts off), and one that is: a counted step does all that a step in a long training does, the update
-    that the step before it put off included. Where an engine puts off more, it is the mean of a whole cycle of steps.
+    what an engine puts off), and then one that is, or up to `most` while a second has not gone by, of which the
+    median counts: such a step does all that a step in a long training does, the update that the step before it put off
+    included. Where an engine puts off more, it is the mean of a whole cycle of steps.
     """
     seconds: list[list[float]] = [[] for _ in starts]
     for _ in range(rounds):
         for start, found in zip(starts, seconds, strict=True):
             racer = start()
             racer.step()
-            found.append(lap(partial(_cycle, racer), device) / racer.cycle)
+            found.append(_turn(racer, device, most))
             racer.finish()
             bar.advance()
     return [timed(found) for found in seconds]
+
+
+def _turn(racer: Racer, device: torch.device, most: int) -> float:
+    found: list[float] = []
+    while not found or (len(found) < most and sum(found) * racer.cycle < _LONG):
+        found.append(lap(partial(_cycle, racer), device) / racer.cycle)
+    return statistics.median(found)
 
 
 def lap(work: Callable[[], object], device: torch.device) -> float:

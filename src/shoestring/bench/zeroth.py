@@ -30,6 +30,8 @@ from shoestring.zeroth.directions.base import DIRECTIONS
 from shoestring.zeroth.engines.base import ENGINES
 from shoestring.zeroth.noise import noise_for
 
+_STEPS = 3  # of a turn, at most
+
 
 def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress | None = None) -> Report:
     """Measure steps and noise kernels, in one run, in turn.
@@ -112,7 +114,7 @@ class _Match:
         racing = [one for one, *_ in admitted]
         peaks = self._peaks(racing)
         device = self.work.model.device
-        times = race([self._start(one) for one in racing], self.settings.rounds, device, self.bar)
+        times = race([self._start(one) for one in racing], self.settings.rounds, device, self.bar, _STEPS)
         # Floor and reference come first, and nothing refuses them.
         floor, reference, baseline = times[0].median, times[1].median, peaks[0]
         forward = {most: forward_peak(self.work, most) for most in sorted({most for _, _, most, _ in admitted})}

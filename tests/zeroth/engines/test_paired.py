@@ -11,8 +11,11 @@ import tiny_forwards
 from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.zeroth import FZOO, MeZO
 from shoestring.zeroth.closures import PerExample
+from shoestring.zeroth.directions.dense import gaussian
 from shoestring.zeroth.directions.lowrank import LowRank
+from shoestring.zeroth.engines.base import make_engine
 from shoestring.zeroth.engines.paired import PairedEngine, usual_tile
+from shoestring.zeroth.points import Points
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 TILED = {"kind": "paired", "small": 0, "tile": 100}
@@ -277,6 +280,26 @@ def test_scratch_is_no_more_than_a_tile_at_every_point() -> None:
     optimizer.step(closure)
     assert isinstance(optimizer.engine, PairedEngine)
     assert 0 < optimizer.engine.scratch.bytes <= 2 * 1024 * 8
+
+
+@torch.no_grad()
+def test_more_points_and_larger_layers_than_before_find_room() -> None:
+    """Layers of growing size, read at two points, then at three: all that was made ready lies in memory given up."""
+    sizes = (8, 40, 16, 300, 20)
+    torch.manual_seed(0)
+    layers = nn.Sequential(*(nn.Linear(n, m) for n, m in zip(sizes, sizes[1:], strict=False))).double()
+    closure = PerExample(lambda batch: layers(batch["x"]).square().mean(1), [{"x": torch.ones(3, 8).double()}])
+    engines = [
+        make_engine(kind, MeZO(layers.parameters(), lr=0.0).engine.tensors)
+        for kind in ({"kind": "paired", "small": 0, "tile": 700}, "replay")
+    ]
+    for rows in (((0.1,), (-0.1,)), ((0.1,), (-0.1,), (0.2,)), ((0.3,), (0.4,))):
+        points = Points(gaussian(), (5,), rows)
+        found, right = (engine.losses(closure, points) for engine in engines)
+        assert found == pytest.approx(right, rel=1e-12)
+    assert isinstance(engines[0], PairedEngine)
+    assert engines[0].repeats
+    assert engines[0].scratch.bytes <= 3 * 700 * 8
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,18 @@ class Scratch:
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self.tiled: dict[int, Trained] = {}
 
+    def holds(self, like: Tensor, size: int) -> bool:
+        """Return whether so many elements with the dtype and device of `like` are there."""
+        kept = self._kept.get((like.dtype, like.device))
+        return kept is not None and kept.numel() >= size
+
     def take(self, like: Tensor, count: int, size: int) -> Tensor:
-        """Return memory [count, size] with the dtype and device of `like`, good until the next call."""
+        """Return memory [count, size] with the dtype and device of `like`, the same at each call."""
         place = (like.dtype, like.device)
-        kept = self._kept.get(place)
-        if kept is None or kept.numel() < count * size:
+        if not self.holds(like, count * size):
             self._kept.pop(place, None)
-            kept = self._kept[place] = torch.empty(count * size, dtype=like.dtype, device=like.device)
-        return kept[: count * size].view(count, size)
+            self._kept[place] = torch.empty(count * size, dtype=like.dtype, device=like.device)
+        return self._kept[place][: count * size].view(count, size)
 
     @property
     def bytes(self) -> int:
@@ -141,9 +145,9 @@ class PointWeights:
 
     def tiles(self, tensor: Trained) -> Sequence[Tile]:
         """Return the rows of a matrix at each point, in tiles; each is to be made before it is read."""
-        if id(tensor) not in self._tiles:
-            self._scratch.tiled[id(tensor)] = tensor
-            self._plan()
+        self._scratch.tiled[id(tensor)] = tensor
+        while id(tensor) not in self._tiles:
+            self._plan()  # Twice, where it was made ready before a tensor that took more memory.
         return self._tiles[id(tensor)]
 
     def make(self, tensor: Trained, tile: Tile) -> Tensor:
@@ -235,6 +239,8 @@ class PointWeights:
     def _ready(self, tensor: Trained, first: int, last: int) -> Tile:
         width = tensor.param.shape[1]
         start, stop = first * width, last * width
+        if not self._scratch.holds(tensor.param, self.count * (stop - start)):
+            self._tiles.clear()  # They would keep the memory that is given up for more.
         outs = self._scratch.take(tensor.param, self.count, stop - start)
         points = self.points
         target = Target(outs, tensor.flat[start:stop], tensor, start)
