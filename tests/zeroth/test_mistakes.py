@@ -238,11 +238,12 @@ def test_an_engine_that_gave_way_leaves_weights_where_the_optimizer_means_them_t
         torch.testing.assert_close(value, weights[name])
 
 
+@pytest.mark.parametrize("engine", ["fused", {"kind": "paired", "defer": True}], ids=str)
 @pytest.mark.parametrize("then", ["step", "finalize", "load"])
-def test_weights_changed_while_they_stand_displaced_are_refused_and_left_as_they_are(then: str) -> None:
+def test_weights_changed_while_they_are_not_in_place_are_refused_and_left_as_they_are(then: str, engine: Any) -> None:
     model = network()
     weights = copy.deepcopy(model.state_dict())
-    optimizer = MeZO(model.named_parameters(), lr=0.0, eps=0.1, engine="fused")
+    optimizer = MeZO(model.named_parameters(), lr=0.0, eps=0.1, engine=engine)
     state = copy.deepcopy(optimizer.state_dict())
     optimizer.step(lambda: loss_of(model))
     model[0].load_state_dict({"weight": weights["0.weight"], "bias": weights["0.bias"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -34,12 +35,14 @@ _OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "and", "or", "xor", "m
 _WRITING = frozenset([*(f"__i{name}__" for name in _OPERATORS), "__setitem__"])
 
 
+@lru_cache(1024)
 def name_of(func: Any) -> str:
     """Return the name of a torch function, of a property its own."""
     name = getattr(func, "__name__", "")
     return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
 
 
+@lru_cache(1024)
 def writes(func: Any) -> bool:
     """Return whether a function changes its first operand."""
     name = getattr(func, "__name__", "")

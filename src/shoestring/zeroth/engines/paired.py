@@ -18,6 +18,7 @@ from shoestring.zeroth.engines.fused import FusedEngine
 from shoestring.zeroth.engines.lanes import LanesError, Repeated
 from shoestring.zeroth.engines.places import place_of_error
 from shoestring.zeroth.engines.substitution import EscapeError, Substitution
+from shoestring.zeroth.engines.versions import refuse_changed
 from shoestring.zeroth.engines.weights import Deferred, PointWeights, Scratch
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
@@ -90,6 +91,7 @@ class PairedEngine(Engine):
         """Return the loss at each point; the weights are not written, but for an update that was put off."""
         if self._instead is not None:
             return self._instead.losses(closure, points)
+        self._refuse_changed()
         if type(points.directions).prepare is not Directions.prepare:
             self.finalize()
         points.directions.prepare(self.tensors)
@@ -105,6 +107,7 @@ class PairedEngine(Engine):
         if self._instead is not None:
             self._instead.apply(update)
         elif self._defer:
+            self._refuse_changed()
             self._catch_up()
             self.weigh(update)
             self._deferred = Deferred(update, self.tensors)
@@ -123,11 +126,19 @@ class PairedEngine(Engine):
         """Apply what was put off."""
         if self._instead is not None:
             self._instead.finalize()
+        self._refuse_changed()
         self._catch_up()
 
     def placed(self, points: Points) -> Points:
         """Return the points as they are seen from the weights, where these lag behind; here they do not."""
         return points
+
+    def _refuse_changed(self) -> None:
+        """Refuse weights that others changed while an update was put off: they do not get it."""
+        changed = [] if self._deferred is None else self._deferred.spare_changed()
+        if changed:
+            self._catch_up()
+            refuse_changed(changed, self.kind)
 
     def _catch_up(self) -> None:
         """Finish an update that was on its way."""

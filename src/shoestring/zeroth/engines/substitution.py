@@ -56,8 +56,8 @@ class Substitution(TorchFunctionMode):
             flags |= self.scan(kwargs.values())
         if not flags or func in METADATA:
             return func(*args, **kwargs)
-        escaping = self._table.get(id(args[0])) if args and (func in _ESCAPES or writes(func)) else None
-        if escaping is not None:
+        escaping = self._table.get(id(args[0])) if args else None
+        if escaping is not None and (func in _ESCAPES or writes(func)):
             raise EscapeError(f"{escaping.name} ({name_of(func)}{place_of(escaping.param)})")
         return self._call(func, args, kwargs, flags)
 

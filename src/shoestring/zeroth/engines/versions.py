@@ -40,7 +40,7 @@ def refuse_changed(changed: Sequence[Trained], engine: str) -> None:
     """
     if changed:
         raise OptimizerError(
-            f"{listed([tensor.name for tensor in changed])} changed while the weights stood displaced, between two "
+            f"{listed([tensor.name for tensor in changed])} changed while the weights were not in place, between two "
             f"steps of the {engine} engine; they are left as they are, without its last update: call "
             "optimizer.finalize() before loading or changing weights"
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shoestring.zeroth.directions.base import Directions, Target
 from shoestring.zeroth.engines.sides import Side, Sides
+from shoestring.zeroth.engines.versions import Versions
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update
@@ -69,6 +70,7 @@ class Deferred:
     def __init__(self, update: Update, tensors: Sequence[Trained]) -> None:
         self._update, self._tensors = update, tensors
         self._done = {id(tensor): 0 for tensor in tensors}
+        self._versions = Versions(tensors)
 
     def reach(self, tensor: Trained, stop: int) -> None:
         """Move the elements of `tensor` up to `stop` that have not been moved yet."""
@@ -76,6 +78,12 @@ class Deferred:
         if done < stop:
             self._update(tensor, done, stop)
             self._done[id(tensor)] = stop
+
+    def spare_changed(self) -> list[Trained]:
+        """Return the tensors that others have written into since: they are left as they are."""
+        changed = self._versions.changed()
+        self._done |= {id(tensor): tensor.param.numel() for tensor in changed}
+        return changed
 
     def rest(self) -> None:
         """Move all that is left."""
