@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -287,7 +288,7 @@ def test_more_points_and_larger_layers_than_before_find_room() -> None:
     """Layers of growing size, read at two points, then at three: all that was made ready lies in memory given up."""
     sizes = (8, 40, 16, 300, 20)
     torch.manual_seed(0)
-    layers = nn.Sequential(*(nn.Linear(n, m) for n, m in zip(sizes, sizes[1:], strict=False))).double()
+    layers = nn.Sequential(*(nn.Linear(n, m) for n, m in pairwise(sizes))).double()
     closure = PerExample(lambda batch: layers(batch["x"]).square().mean(1), [{"x": torch.ones(3, 8).double()}])
     engines = [
         make_engine(kind, MeZO(layers.parameters(), lr=0.0).engine.tensors)

@@ -277,7 +277,7 @@ class PairedEngine(Engine):
 
 
 def usual_tile(tensors: Sequence[Trained]) -> int:
-    """Return a hundredth of all elements, from 2^20, below which products take longer, to 2^22, to stay in the cache."""
+    """Return a hundredth of all elements: from 2^20, below which products take longer, to 2^22, to stay in caches."""
     return min(max(_TILE, sum(tensor.param.numel() for tensor in tensors) // 100), 4 * _TILE)
 
 

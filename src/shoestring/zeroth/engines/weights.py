@@ -38,12 +38,12 @@ class Scratch:
     """Memory that is used again and again; one piece for each dtype and device.
 
     Attributes:
-        tiled: tensors that have been made in it.
+        tiled: tensors that have been made in it, in order.
     """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self.tiled: dict[int, Trained] = {}
+        self.tiled: dict[Trained, None] = {}
 
     def holds(self, like: Tensor, size: int) -> bool:
         """Return whether so many elements with the dtype and device of `like` are there."""
@@ -131,7 +131,7 @@ class PointWeights:
         self._scratch, self._tile, self._deferred = scratch, tile, deferred
         self.small = small
         self._kept: dict[int, tuple[Tensor, list[Tensor]]] = {}
-        self._tiles: dict[int, list[Tile]] = {}
+        self._tiles: dict[Trained, list[Tile]] = {}
         self._sides: Sides | None = None
         self._factored = type(points.directions).factors is not Directions.factors
         self._reading = _Reading()
@@ -153,10 +153,10 @@ class PointWeights:
 
     def tiles(self, tensor: Trained) -> Sequence[Tile]:
         """Return the rows of a matrix at each point, in tiles; each is to be made before it is read."""
-        self._scratch.tiled[id(tensor)] = tensor
-        while id(tensor) not in self._tiles:
+        self._scratch.tiled[tensor] = None
+        while tensor not in self._tiles:
             self._plan()  # Twice, where it was made ready before a tensor that took more memory.
-        return self._tiles[id(tensor)]
+        return self._tiles[tensor]
 
     def make(self, tensor: Trained, tile: Tile) -> Tensor:
         """Return a tile of a matrix at each point [P, rows, width], made where the last one was."""
@@ -234,9 +234,9 @@ class PointWeights:
         Between two matrix products, which leave little of it in the cache, Python takes ten times as long as here.
         """
         with self.reading():
-            for place, tensor in self._scratch.tiled.items():
-                if place not in self._tiles and id(tensor.param) in self.table:
-                    self._tiles[place] = [self._ready(tensor, *rows) for rows in self._cuts(tensor)]
+            for tensor in self._scratch.tiled:
+                if tensor not in self._tiles and id(tensor.param) in self.table:
+                    self._tiles[tensor] = [self._ready(tensor, *rows) for rows in self._cuts(tensor)]
 
     def _cuts(self, tensor: Trained) -> list[tuple[int, int]]:
         height, width = tensor.param.shape
