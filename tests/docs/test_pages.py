@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,20 @@ def test_the_worked_task_file_has_nothing_wrong_and_every_part_of_one(playground
     assert len(task.templates) == 2
 
 
-@pytest.mark.parametrize(
-    ("page", "words"), [pytest.param(*pair, id=f"{pair[0]} {n}") for n, pair in enumerate(COMMANDS)]
-)
-def test_a_command_of_a_page_is_one_of_the_command_line(page: str, words: list[str]) -> None:
+@cache
+def command_line() -> Any:
     from typer.main import get_command
 
     from shoestring.cli.main import app
 
-    command: Any = get_command(app)
+    return get_command(app)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), [pytest.param(*pair, id=f"{pair[0]} {n}") for n, pair in enumerate(COMMANDS)]
+)
+def test_a_command_of_a_page_is_one_of_the_command_line(page: str, words: list[str]) -> None:
+    command = command_line()
     context, rest = command.make_context("shoestring", list(words)), list(words)
     while hasattr(command, "resolve_command"):
         _, command, rest = command.resolve_command(context, rest)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import Template, TemplateSyntaxError, meta
+from jinja2 import Template, TemplateSyntaxError
 
 from shoestring import errors
 from shoestring.errors import DataError, suggest
-from shoestring.tasks.jinja import environment
+from shoestring.tasks.jinja import compiled, environment
 
 if TYPE_CHECKING:
     from shoestring.data.example import Example
@@ -81,7 +81,7 @@ class TextTemplate:
 
     def unseen(self) -> list[str]:
         """Return the names of the task's texts that neither prompt nor answer uses."""
-        used = self._names("prompt") | self._names("answer")
+        used = compiled(self.form.prompt)[1] | compiled(self.form.answer)[1]
         return [name for name in self.task.sentences if name not in used]
 
     def _render(self, part: str, example: Example, candidate: str | None = None) -> str:
@@ -104,7 +104,7 @@ class TextTemplate:
     def _compiled(self, part: str) -> Template:
         source = getattr(self.form, part)
         try:
-            template = environment().from_string(source)
+            template, names = compiled(source)
         except TemplateSyntaxError as error:
             shown = source.splitlines()[error.lineno - 1 : error.lineno]
             line = f"\n    {shown[0]}" if shown else ""
@@ -112,15 +112,11 @@ class TextTemplate:
                 f"{self._where(part)}, line {error.lineno}: not Jinja: {error.message}{line}"
             ) from None
         known = [*self.task.sentences, *([CANDIDATE] if _PARTS[part] else [])]
-        for name in sorted(self._names(part)):
+        for name in sorted(names):
             if name not in known and name not in environment().globals:
                 what = "is the answer, which does not stand here" if name == CANDIDATE else "is no text of the task"
                 raise errors.TemplateError(f"{self._where(part)}: {name!r} {what}{suggest(name, known)}")
         return template
-
-    def _names(self, part: str) -> set[str]:
-        """Return every name that a part looks up from outside."""
-        return meta.find_undeclared_variables(environment().parse(getattr(self.form, part)))
 
     def _where(self, part: str) -> str:
         return f"task {self.task.name}, template {self.name!r} (text.{part})"
