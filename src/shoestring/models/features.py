@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, batches, collate
 from shoestring.models.budget import out_of_memory
-from shoestring.models.prompted import evaluating
+from shoestring.models.prompted import forward_only
 from shoestring.models.scorers.seq2seq import decoder_start
 from shoestring.models.scoring import Reader, full_precision, logits_of, model_inputs
 
@@ -86,7 +86,7 @@ def over_batches(
             batch = collate([bare[number] for number in numbers], subject.pad_id)
             tokens = batch["input_ids"].numel()
             try:
-                with torch.no_grad(), evaluating(subject.model):
+                with forward_only(subject.model):
                     value = read({name: tensor.to(device) for name, tensor in batch.items()})
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):

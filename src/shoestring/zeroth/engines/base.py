@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from shoestring.errors import OptimizerError, UnknownNameError
+from shoestring.products import quick_products
 from shoestring.registry import Registry
 from shoestring.zeroth.closures import Closure, evaluate
 from shoestring.zeroth.engines.guards import Refusal, Watch, warn_of_lost_updates, warn_of_resolution
@@ -72,7 +73,7 @@ class Engine(ABC):
         touched = [tensor for tensor in self.tensors if points.directions.touches(tensor)] if self._watching else []
         watch = Watch(touched)
         with ExitStack() as entered:
-            for mode in (*modes, watch if self._watching else Refusal()):
+            for mode in (*(modes or [quick_products()]), watch if self._watching else Refusal()):
                 entered.enter_context(mode)
             loss = evaluate(closure)
         if not self._watching:

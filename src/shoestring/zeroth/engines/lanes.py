@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shoestring.products import quick
 from shoestring.zeroth.engines.axes import keeps, name_of, writes
 from shoestring.zeroth.engines.rules import RULES
 from shoestring.zeroth.engines.substitution import TRAINED, Substitution
@@ -98,7 +99,7 @@ class Repeated(Substitution):
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], flags: int) -> Any:
         if not flags & (TRAINED | VARIANT):
-            out = func(*args, **kwargs)
+            out = quick(func)(*args, **kwargs)
             kept = not flags & LOST and self.keeps(func, args, kwargs)
             by = self._loser((*args, *kwargs.values())) if flags & LOST else name_of(func)
             self._mark(args[0] if func == Tensor.__setitem__ else out, by, kept=kept)
@@ -161,7 +162,8 @@ class Call:
             return self._joined(made.flatten(0, 1)) if self.split else self._variant(list(made.unbind(0)))
         args = self.lanes(tuple(self.args))
         kwargs = self.lanes(self.kwargs)
-        outs = [self.func(*one, **more) for one, more in zip(args, kwargs, strict=True)]
+        func = quick(self.func)
+        outs = [func(*one, **more) for one, more in zip(args, kwargs, strict=True)]
         if changed is not None and self.split:
             return None if outs[0] is None else changed
         return self._concatenated(outs) if self.split else self._lifted(outs)

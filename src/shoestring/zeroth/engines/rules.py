@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shoestring.products import Product, product_for
+from shoestring.products import linear as linear_layer
 from shoestring.zeroth.engines.weights import PointWeights
 from shoestring.zeroth.noise import noise_for
 from shoestring.zeroth.noise.sides import Side
@@ -136,9 +138,23 @@ def _differentiable() -> bool:
 
 def _product(summand: Tensor | None, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """Return b + x W at P points: b [P, 1 or N, m] or None, x [P, N, n], W [P, n, m]."""
+    quick = product_for(x[0], weight[0].t())
+    if quick is not None:
+        out = x.new_empty(*x.shape[:2], weight.shape[2]) if out is None else out
+        for point, one in enumerate(out):
+            _add_product(quick, one, None if summand is None else summand[point], x[point], weight[point].t())
+        return out
     if summand is None:
         return torch.bmm(x, weight, out=out)
     return torch.baddbmm(summand, x, weight, out=out)
+
+
+def _add_product(quick: Product, out: Tensor, summand: Tensor | None, x: Tensor, weight: Tensor) -> None:
+    """Write b + x W' to `out` [N, m]: b [1 or N, m] or None, x [N, n], W [m, n]."""
+    if summand is None or len(summand) == 1:
+        out.copy_(quick(x, weight, None if summand is None else summand.expand(1, len(weight))[0]))
+    else:
+        torch.add(summand, quick(x, weight, None), out=out)
 
 
 def _summand(weights: PointWeights, lanes: Lanes, bias: Tensor | None) -> Tensor | None:
@@ -173,7 +189,7 @@ def _beside(
     x = x.flatten(0, 1)
     with weights.reading():
         weight = weights.pristine(tensor)
-        out = x @ (weight if turned else weight.t())
+        out = linear_layer(x, weight.t() if turned else weight)
         out = out.view(weights.count, -1, out.shape[1])
         noise_for(x).add_side(out, x, biases, side)
     return out

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from shoestring.products import quick
 from shoestring.zeroth.engines.axes import name_of, writes
 from shoestring.zeroth.engines.guards import GETTER, RANDOM, TENSOR_GETTERS, refuse_randomness
 from shoestring.zeroth.engines.places import place_of
@@ -55,7 +56,7 @@ class Substitution(TorchFunctionMode):
         if kwargs:
             flags |= self.scan(kwargs.values())
         if not flags or func in METADATA:
-            return func(*args, **kwargs)
+            return quick(func)(*args, **kwargs)
         escaping = self._table.get(id(args[0])) if args else None
         if escaping is not None and (func in _ESCAPES or writes(func)):
             raise EscapeError(f"{escaping.name} ({name_of(func)}{place_of(escaping.param)})")
@@ -76,7 +77,7 @@ class Substitution(TorchFunctionMode):
         made = rule(self.weights, self._lanes, args, kwargs) if rule is not None else None
         if made is not None:
             return made[0]
-        return func(*self._one(args), **dict(zip(kwargs, self._one(kwargs.values()), strict=True)))
+        return quick(func)(*self._one(args), **dict(zip(kwargs, self._one(kwargs.values()), strict=True)))
 
     def _lanes(self, value: Any) -> list[Any]:
         return self._one([value])

@@ -1,0 +1,132 @@
+"""Linear layers in float32 by oneDNN, on processors for which MKL leaves the widest instructions aside.
+
+Torch multiplies float32 matrices on a CPU by MKL, which uses AVX-512 on Intel's processors only. On others that have
+it, oneDNN, which torch comes with too, takes half the time. Sums are in float32 as MKL's are, in another order.
+
+    torch.backends.mkldnn.enabled = False  # torch's own products, as everywhere else
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter, functional
+from torch.overrides import TorchFunctionMode
+
+_PROCESSOR = Path("/proc/cpuinfo")
+# Below so many multiplications, or so narrow, a product takes less time than the way to oneDNN.
+_LEAST, _NARROWEST = 1 << 21, 32
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W' + b [..., m] of x [..., n], W [m, n] and b [m], as `torch.nn.functional.linear` does."""
+    product = product_for(input, weight)
+    return functional.linear(input, weight, bias) if product is None else product(input, weight, bias)
+
+
+def addmm(*args: Any, **kwargs: Any) -> Tensor:
+    """Return b + x W [N, m] of b [m], x [N, n] and W [n, m], as `torch.addmm` does, and GPT-2."""
+    if len(args) == 3 and not kwargs and all(isinstance(arg, Tensor) for arg in args) and args[0].ndim == 1:
+        bias, x, weight = args
+        product = product_for(x, weight.t()) if weight.ndim == 2 else None
+        if product is not None:
+            return product(x, weight.t(), bias)
+    return torch.addmm(*args, **kwargs)
+
+
+def product_for(x: Any, weight: Any) -> Product | None:
+    """Return what multiplies these faster than torch's `linear`; None where that is as fast, or can do more."""
+    if not isinstance(x, Tensor) or not isinstance(weight, Tensor) or weight.dtype != torch.float32:
+        return None
+    if weight.ndim != 2 or x.numel() * len(weight) < _LEAST or min(weight.shape) < _NARROWEST:
+        return None
+    if not (_is_plain(x) and _is_plain(weight)) or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return None
+    return onednn() if torch.backends.mkldnn.enabled and not _transformed() else None
+
+
+class QuickProducts(TorchFunctionMode):
+    """Active around forward passes without gradients: their linear layers are multiplied by the faster library."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Call `func`, or what is faster."""
+        return quick(func)(*args, **(kwargs or {}))
+
+
+_QUICK = {functional.linear: linear, torch.addmm: addmm}
+
+
+def quick(func: Any) -> Any:
+    """Return what does the same as a torch function, or faster."""
+    return _QUICK.get(func, func)
+
+
+def quick_products(weights: Iterable[Tensor] | None = None) -> AbstractContextManager[Any]:
+    """Return a context in which linear layers are fast; one that does nothing where torch's are as fast.
+
+    Args:
+        weights: of the model, of which none may be large enough; looking at every function takes time, too.
+    """
+    if onednn() is None or (weights is not None and not any(map(_is_large, weights))):
+        return nullcontext()
+    return QuickProducts()
+
+
+@cache
+def onednn() -> Product | None:
+    """Return oneDNN's product of float32, on a processor for which it is the faster one; None on others."""
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return None
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512") or maker() in ("", "GenuineIntel"):
+        return None
+    return _onednn()
+
+
+def maker() -> str:
+    """Return who made the processor, as it says itself, such as `AuthenticAMD`; empty where that is not known."""
+    if not _PROCESSOR.exists():
+        return platform.processor().rpartition(" ")[2]
+    for line in _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "vendor_id":
+            return value.strip()
+    return ""
+
+
+def _onednn() -> Product | None:
+    """Return the operator that torch's compiler calls for a linear layer; None in a torch that has no such one."""
+    try:
+        operator = torch.ops.mkldnn._linear_pointwise.default
+    except AttributeError:
+        return None
+    return lambda x, weight, bias: operator(x, weight, bias, "none", [], "")
+
+
+def _is_large(weight: Tensor) -> bool:
+    """Return whether a batch of a few dozen rows is worth a product by oneDNN."""
+    return weight.ndim == 2 and weight.numel() >= _LEAST // 32 and _is_plain(weight)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor is what it seems: dense float32 in the main memory, of no class of its own."""
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+    )
+
+
+def _transformed() -> bool:
+    """Return whether torch differentiates, maps or compiles what it is asked to compute, which needs its own ops."""
+    levels = torch.autograd.forward_ad._current_level
+    mapped = torch._C._functorch.peek_interpreter_stack()  # pyright: ignore[reportAttributeAccessIssue]
+    return levels >= 0 or mapped is not None or torch.compiler.is_compiling()
