@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from shoestring.bench import timing, zeroth
 from shoestring.bench.contestants import Contestant, OurStep, contestants, takes_directions
@@ -20,7 +21,9 @@ from shoestring.bench.shapes import shape_named
 from shoestring.bench.timing import lap, timed
 from shoestring.bench.work import prepare
 from shoestring.bench.zeroth import bench_zeroth
+from shoestring.cli.bench_tables import steps_table
 from shoestring.errors import ModelError, OptimizerError, UnknownNameError
+from shoestring.products import QuickProducts
 from shoestring.zeroth.base import OPTIMIZERS, Params
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.engines.base import ENGINES
@@ -67,6 +70,28 @@ def test_ratios_are_those_of_the_medians(report: Report) -> None:
             assert row.time == timed(row.time.seconds)
             assert row.of_floor == row.of_forwards == row.time.median / floor
             assert row.speedup == reference / row.time.median
+
+
+def test_where_our_products_are_not_torchs_the_floor_has_a_row_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+
+    class Noted(QuickProducts):
+        def __enter__(self) -> Any:
+            entered.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr("shoestring.bench.contestants.onednn", lambda: functional.linear)
+    monkeypatch.setattr("shoestring.bench.contestants.quick_products", Noted)
+    asked = {"models": ("tiny",), "dtypes": ("float32", "bfloat16"), "directions": ("rademacher",), "rounds": 1}
+    found = bench_zeroth(SETTINGS.model_copy(update={**asked, "closures": ("plain",)}), "the command")
+    steps = [(row.dtype, row.step) for row in found.steps]
+    full, half = ("floor", "reference", "quick floor", "mezo"), ("floor", "reference", "mezo")
+    assert steps == [*(("float32", name) for name in full), *(("bfloat16", name) for name in half)]
+    assert found.steps[2].forwards == 2
+    assert found.steps[2].of_floor is not None
+    assert found.steps[2].goals == ()
+    assert len(entered) >= 4
+    assert any("oneDNN" in note for note in steps_table(found).notes)
 
 
 def test_peaks_are_above_the_floors_as_a_share_of_the_weights(report: Report) -> None:
@@ -213,7 +238,7 @@ def test_optimizers_with_directions_of_their_own_have_one_row(monkeypatch: pytes
     assert takes_directions("mezo")
     assert not takes_directions("headstrong")
     settings = SETTINGS.model_copy(update={"optimizers": ("mezo", "headstrong"), "closures": ("plain",)})
-    ours = [one for one in contestants(settings) if one.step in settings.optimizers]
+    ours = [one for one in contestants(settings, "float32") if one.step in settings.optimizers]
     assert [(one.step, one.directions) for one in ours] == [
         ("mezo", "gaussian"),
         ("mezo", "rademacher"),

@@ -1,23 +1,25 @@
-"""Who races: two bare forwards, the reference's step, and our steps."""
+"""Who races: two bare forwards, with torch's products and with ours, the reference's step, and our steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shoestring.bench.reference import ReferenceStep
-from shoestring.bench.settings import BenchSettings, Closure
+from shoestring.bench.settings import FLOOR, QUICK_FLOOR, REFERENCE, BenchSettings, Closure
 from shoestring.bench.work import Work
 from shoestring.errors import OptimizerError
 from shoestring.models.batch import Batch
+from shoestring.products import onednn, quick_products
 from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.closures import PerExample
 
-FLOOR, REFERENCE = "floor", "reference"
 OWN = "own"  # of optimizers whose directions are part of the method
 LR, EPS = 1e-6, 1e-3
 
@@ -37,17 +39,19 @@ class Contestant:
         Raises:
             ShoestringError: if the optimizer refuses these directions or this engine.
         """
-        if self.step == FLOOR:
-            return FloorStep(work)
+        if self.step in (FLOOR, QUICK_FLOOR):
+            return FloorStep(work, quick_products() if self.step == QUICK_FLOOR else nullcontext())
         if self.step == REFERENCE:
             return ReferenceStep(work, LR, EPS)
         return OurStep(work, self)
 
 
-def contestants(settings: BenchSettings) -> Iterable[Contestant]:
-    """Yield the floor, the reference, and every combination that is asked for."""
+def contestants(settings: BenchSettings, dtype: str) -> Iterable[Contestant]:
+    """Yield the floor, the reference, the floor with our products where they differ, and all that is asked for."""
     yield Contestant(FLOOR)
     yield Contestant(REFERENCE)
+    if dtype == "float32" and settings.device == "cpu" and onednn() is not None:
+        yield Contestant(QUICK_FLOOR)
     for step in settings.optimizers:
         families = settings.directions if takes_directions(step) else (OWN,)
         yield from (Contestant(step, *names) for names in product(families, settings.engines, settings.closures))
@@ -67,16 +71,18 @@ class FloorStep:
 
     cycle = 1
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, products: AbstractContextManager[Any]) -> None:
         self.work = work
         self.forwards = 0.0
         self.rows = len(work.batch["input_ids"])
+        self._products = products
 
     @torch.no_grad()
     def step(self) -> None:
         """Make both."""
         for _ in range(2):
-            float(self.work.loss())
+            with self._products:
+                float(self.work.loss())
             self.forwards += 1
 
     def finish(self) -> None:

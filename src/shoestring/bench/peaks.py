@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from shoestring.bench.contestants import REFERENCE, Contestant
+from shoestring.bench.contestants import Contestant
+from shoestring.bench.settings import REFERENCE
 from shoestring.bench.work import Work
 from shoestring.memory import PeakMemory
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from shoestring.config import Settings
 
 FORMAT = 1
+FLOOR, QUICK_FLOOR, REFERENCE = "floor", "quick floor", "reference"
 DType = Literal["float32", "bfloat16", "float16"]
 Closure = Literal["per-example", "plain"]
 Device = Literal["cpu", "cuda"]

@@ -47,9 +47,10 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
     steps, kernels = [], []
     noise_for(torch.empty(0, device=device))  # Now: what it logs belongs to no contestant.
     with threads(settings.threads):
-        who, how = list(contestants(settings)), measured_by(device)
+        how = measured_by(device)
         for name in settings.models:
             for dtype in settings.dtypes:
+                who = list(contestants(settings, dtype))
                 with listening() as heard, progress.bar(f"{name} {dtype}", (2 + settings.rounds) * len(who)) as bar:
                     work = prepare(shape_named(name), dtype, settings.workload, device)
                     weights[f"{name} {dtype}"] = work.weights
