@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import tiny
 import tiny_forwards
 from shoestring import products
+from shoestring.models.generation import Generator
+from shoestring.models.settings import GenerationSettings
 from shoestring.products import QuickProducts, addmm, linear, product_for, quick_products
+from shoestring.prompts.encoding import EncodedPrompt
+from shoestring.runs.environment import environment
+from shoestring.tasks.spec import Generation
 from shoestring.zeroth import LOZO, MeZO
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -173,6 +180,16 @@ def test_onednn_is_taken_where_mkl_leaves_instructions_aside(
     assert products.onednn.__wrapped__() is None
 
 
+def test_the_record_says_which_library_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(products, "onednn", lambda: None)
+    assert environment(cpu)["products"] == "torch"
+    monkeypatch.setattr(products, "onednn", Counted)
+    assert environment(cpu)["products"] == "oneDNN"
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert environment(cpu)["products"] == "torch"
+
+
 def test_without_a_list_of_processors_the_platform_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_PROCESSOR", tmp_path / "none")
     monkeypatch.setattr(products.platform, "processor", lambda: "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD")
@@ -217,3 +234,25 @@ def test_steps_are_those_with_torchs_products(architecture: str, tuning: str, en
         wanted = losses(forward, kind, "per example", engine=engine)
     assert quick.calls == 0
     assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+@needs_onednn
+@pytest.mark.parametrize("architecture", ["roberta", "llama", "gpt2"])
+def test_predictions_and_answers_are_those_with_torchs_products(architecture: str, quick: Counted) -> None:
+    kind = "masked" if architecture == "roberta" else "causal"
+    subject = tiny.prompted(architecture, kind, dtype=torch.float32)
+    ids = [tuple(range(7, 12 + number)) for number in range(4)]
+    prompts = [
+        EncodedPrompt(f"test:{n}", row, (0,) * len(row), len(row) - 1, ((7,), (9,)), 0, 0) for n, row in enumerate(ids)
+    ]
+    generator = Generator(tiny.bpe_tokenizer(), Generation(max_new_tokens=5, stop=None), GenerationSettings(), 1, 0)
+    writer = replace(subject, generator=generator)
+    found = subject.predict(prompts, 2)
+    assert quick.calls > 0
+    texts = writer.generate(prompts, 2) if kind == "causal" else []
+    quick.calls = 0
+    with pytest.MonkeyPatch.context() as off:
+        off.setattr(torch.backends.mkldnn, "enabled", False)
+        torch.testing.assert_close(found, subject.predict(prompts, 2), rtol=1e-4, atol=1e-5)
+        assert texts == (writer.generate(prompts, 2) if kind == "causal" else [])
+    assert quick.calls == 0

@@ -80,6 +80,11 @@ def quick_products(weights: Iterable[Tensor] | None = None) -> AbstractContextMa
     return QuickProducts()
 
 
+def library() -> str:
+    """Return what multiplies large float32 matrices on this processor, for the record."""
+    return "oneDNN" if onednn() is not None and torch.backends.mkldnn.enabled else "torch"
+
+
 @cache
 def onednn() -> Product | None:
     """Return oneDNN's product of float32, on a processor for which it is the faster one; None on others."""

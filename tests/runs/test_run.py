@@ -91,7 +91,9 @@ def test_the_record_says_what_was_run_and_what_it_cost(config: RunConfig, record
     assert (record.split.train, record.split.dev, record.split.tests) == (8, 8, {"test": 24})
     assert record.split.truncated == 0
     assert record.environment["packages"]["torch"]
-    assert {"shoestring", "commit", "dirty", "python", "platform", "device", "threads"} <= set(record.environment)
+    assert {"shoestring", "commit", "dirty", "python", "platform", "device", "threads", "products"} <= set(
+        record.environment
+    )
     assert record.started <= record.finished
 
 

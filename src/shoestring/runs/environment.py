@@ -13,6 +13,7 @@ import torch
 
 import shoestring
 from shoestring._version import __version__
+from shoestring.products import library
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "numpy", "scikit-learn")
 
@@ -27,6 +28,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})",
         "threads": torch.get_num_threads(),
+        "products": library() if device.type == "cpu" else "torch",
     }
 
 

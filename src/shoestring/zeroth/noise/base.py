@@ -99,6 +99,8 @@ class Products(NamedTuple):
 class Noise(ABC):
     """Makes directions and adds them to weights; every backend gives the same bits, those that `philox` writes down.
 
+    Only what is not a number may be so in other bits.
+
     All tensors are flat (one axis), contiguous and on one device; stretches do not overlap. `start` is the place of the
     first element in the whole tensor. Sums are made in float32 (float64 for float64 weights), term after term, and
     rounded once; coefficients and `keep` are rounded to that dtype first, and terms of coefficient 0 left out.
