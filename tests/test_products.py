@@ -61,7 +61,10 @@ SHAPES: dict[str, Callable[[], tuple[Tensor, Tensor, Tensor | None]]] = {
     "one row": lambda: (drawn(12), drawn(5, 12), drawn(5)),
     "no rows": lambda: (drawn(0, 12), drawn(5, 12), drawn(5)),
     "turned": lambda: (drawn(7, 12), drawn(12, 5).t(), drawn(5)),
+    "turned rows": lambda: (drawn(12, 3, 2).permute(2, 1, 0), drawn(5, 12), drawn(5)),
     "slices": lambda: (drawn(7, 20)[:, 3:15], drawn(5, 40)[:, ::2][:, 3:15], drawn(10)[::2]),
+    "overlapping": lambda: (drawn(99).as_strided((7, 12), (3, 1)), drawn(99).as_strided((5, 12), (2, 1)), drawn(5)),
+    "repeated": lambda: (drawn(1, 12).expand(7, 12), drawn(5, 1).expand(5, 12), drawn(1).expand(5)),
 }
 
 
@@ -110,14 +113,40 @@ class Own(nn.Parameter):
         (drawn(7, 12), drawn(5, 12).to_sparse()),
         (drawn(7, 12).to("meta"), drawn(5, 12).to("meta")),
         (drawn(7, 12), drawn(12)),
+        (drawn(7, 12), drawn(5, 11)),
         ("x", drawn(5, 12)),
     ],
-    ids=["double", "half", "two dtypes", "own class", "sparse", "meta", "vector", "no tensor"],
+    ids=["double", "half", "two dtypes", "own class", "sparse", "meta", "vector", "another width", "no tensor"],
 )
 @torch.no_grad()
 def test_what_is_not_plain_float32_is_left_to_torch(x: Any, weight: Any, quick: Counted) -> None:
     assert product_for(x, weight) is None
     assert product_for(drawn(7, 12), drawn(5, 12)) is quick
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [drawn(1), drawn(1, 5), drawn(7, 5), drawn(5, dtype=torch.float64), Own(drawn(5)), torch.tensor(2.0)],
+    ids=str,
+)
+@torch.no_grad()
+def test_a_bias_of_another_shape_or_dtype_is_left_to_torch(bias: Tensor, quick: Counted) -> None:
+    x, weight = drawn(7, 12), drawn(5, 12)
+    assert product_for(x, weight, bias) is None
+    assert product_for(x, weight, drawn(5)) is quick
+    if bias.dtype == torch.float32:
+        assert torch.equal(linear(x, weight, bias), functional.linear(x, weight, bias))
+        assert torch.equal(addmm(bias, x, weight.t()), torch.addmm(bias, x, weight.t()))
+    assert quick.calls == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [None, 4])
+def test_what_does_not_fit_together_is_torchs_error(bias: int | None, quick: Counted) -> None:
+    x, weight, bias_ = (drawn(7, 11), drawn(5, 12), None) if bias is None else (drawn(7, 12), drawn(5, 12), drawn(bias))
+    with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|must match the existing size"):
+        linear(x, weight, bias_)
+    assert quick.calls == 0
 
 
 @needs_onednn

@@ -28,27 +28,32 @@ Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W' + b [..., m] of x [..., n], W [m, n] and b [m], as `torch.nn.functional.linear` does."""
-    product = product_for(input, weight)
+    product = product_for(input, weight, bias)
     return functional.linear(input, weight, bias) if product is None else product(input, weight, bias)
 
 
 def addmm(*args: Any, **kwargs: Any) -> Tensor:
     """Return b + x W [N, m] of b [m], x [N, n] and W [n, m], as `torch.addmm` does, and GPT-2."""
-    if len(args) == 3 and not kwargs and all(isinstance(arg, Tensor) for arg in args) and args[0].ndim == 1:
+    if len(args) == 3 and not kwargs and all(isinstance(arg, Tensor) and arg.ndim for arg in args):
         bias, x, weight = args
-        product = product_for(x, weight.t()) if weight.ndim == 2 else None
+        product = product_for(x, weight.mT, bias) if x.ndim == weight.ndim == 2 else None
         if product is not None:
-            return product(x, weight.t(), bias)
+            return product(x, weight.mT, bias)
     return torch.addmm(*args, **kwargs)
 
 
-def product_for(x: Any, weight: Any) -> Product | None:
+def product_for(x: Any, weight: Any, bias: Any = None) -> Product | None:
     """Return what multiplies these faster than torch's `linear`; None where that is as fast, or can do more."""
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor) or weight.dtype != torch.float32:
         return None
     if weight.ndim != 2 or x.numel() * len(weight) < _LEAST or min(weight.shape) < _NARROWEST:
         return None
-    if not (_is_plain(x) and _is_plain(weight)) or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    # What does not fit together is torch's too: it says what is wrong.
+    if x.shape[-1:] != weight.shape[1:] or not all(map(_is_plain, (x, weight))):
+        return None
+    if bias is not None and not (isinstance(bias, Tensor) and _is_plain(bias) and bias.shape == weight.shape[:1]):
+        return None
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return None
     return onednn() if torch.backends.mkldnn.enabled and not _transformed() else None
 
@@ -110,9 +115,16 @@ def _onednn() -> Product | None:
     """Return the operator that torch's compiler calls for a linear layer; None in a torch that has no such one."""
     try:
         operator = torch.ops.mkldnn._linear_pointwise.default
+        _transformed()
     except AttributeError:
         return None
-    return lambda x, weight, bias: operator(x, weight, bias, "none", [], "")
+
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # It takes a bias for contiguous without a look, and not every other stride.
+        dense = weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
+        return operator(x.contiguous(), dense, None if bias is None else bias.contiguous(), "none", [], "")
+
+    return product
 
 
 def _is_large(weight: Tensor) -> bool:

@@ -139,7 +139,7 @@ def _differentiable() -> bool:
 def _product(summand: Tensor | None, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """Return b + x W at P points: b [P, 1 or N, m] or None, x [P, N, n], W [P, n, m]."""
     quick = product_for(x[0], weight[0].t())
-    if quick is not None:
+    if quick is not None and (summand is None or summand.dtype == x.dtype):
         out = x.new_empty(*x.shape[:2], weight.shape[2]) if out is None else out
         for point, one in enumerate(out):
             _add_product(quick, one, None if summand is None else summand[point], x[point], weight[point].t())
