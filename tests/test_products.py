@@ -45,8 +45,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """As on a processor for which oneDNN is faster, whatever the size."""
     counted = Counted()
     monkeypatch.setattr(products, "onednn", lambda: counted)
-    monkeypatch.setattr(products, "_LEAST", 0)
-    monkeypatch.setattr(products, "_NARROWEST", 0)
+    for name in ("_LEAST", "_SMALLEST", "_NARROWEST"):
+        monkeypatch.setattr(products, name, 0)
     return counted
 
 
@@ -177,12 +177,19 @@ def test_what_torch_differentiates_maps_or_casts_is_left_to_it(quick: Counted, m
 def test_small_and_narrow_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
     monkeypatch.setattr(products, "onednn", lambda: counted)
-    assert product_for(drawn(256, 128), drawn(64, 128)) is counted
-    assert product_for(drawn(255, 128), drawn(64, 128)) is None
-    assert product_for(drawn(1 << 16, 128), drawn(2, 128)) is None
+    assert product_for(drawn(32, 256), drawn(256, 256)) is counted
+    assert product_for(drawn(31, 256), drawn(256, 256)) is None
+    assert product_for(drawn(999, 256), drawn(255, 256)) is None
+    assert product_for(drawn(999, 8192), drawn(31, 8192)) is None
     assert type(quick_products()) is QuickProducts
     assert type(quick_products([drawn(256, 256)])) is QuickProducts
-    for weights in ([], [drawn(64, 64)], [drawn(1 << 16)], [drawn(256, 256, dtype=torch.bfloat16)]):
+    for weights in (
+        [],
+        [drawn(64, 64)],
+        [drawn(1 << 16)],
+        [drawn(2, 1 << 15)],
+        [drawn(256, 256, dtype=torch.bfloat16)],
+    ):
         assert type(quick_products(weights)) is not QuickProducts
 
 

@@ -21,8 +21,8 @@ from torch.nn import Parameter, functional
 from torch.overrides import TorchFunctionMode
 
 _PROCESSOR = Path("/proc/cpuinfo")
-# Below so many multiplications, or so narrow, a product takes less time than the way to oneDNN.
-_LEAST, _NARROWEST = 1 << 21, 32
+# Of fewer multiplications, or with a smaller or narrower matrix, a product gains little or loses.
+_LEAST, _SMALLEST, _NARROWEST = 1 << 21, 1 << 16, 32
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -46,7 +46,7 @@ def product_for(x: Any, weight: Any, bias: Any = None) -> Product | None:
     """Return what multiplies these faster than torch's `linear`; None where that is as fast, or can do more."""
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor) or weight.dtype != torch.float32:
         return None
-    if weight.ndim != 2 or x.numel() * len(weight) < _LEAST or min(weight.shape) < _NARROWEST:
+    if not _is_large(weight) or x.numel() * len(weight) < _LEAST:
         return None
     # What does not fit together is torch's too: it says what is wrong.
     if x.shape[-1:] != weight.shape[1:] or not all(map(_is_plain, (x, weight))):
@@ -80,7 +80,7 @@ def quick_products(weights: Iterable[Tensor] | None = None) -> AbstractContextMa
     Args:
         weights: of the model, of which none may be large enough; looking at every function takes time, too.
     """
-    if onednn() is None or (weights is not None and not any(map(_is_large, weights))):
+    if onednn() is None or not (weights is None or any(_is_large(weight) and _is_plain(weight) for weight in weights)):
         return nullcontext()
     return QuickProducts()
 
@@ -128,8 +128,8 @@ def _onednn() -> Product | None:
 
 
 def _is_large(weight: Tensor) -> bool:
-    """Return whether a batch of a few dozen rows is worth a product by oneDNN."""
-    return weight.ndim == 2 and weight.numel() >= _LEAST // 32 and _is_plain(weight)
+    """Return whether products with a matrix can gain anything."""
+    return weight.ndim == 2 and weight.numel() >= _SMALLEST and min(weight.shape) >= _NARROWEST
 
 
 def _is_plain(tensor: Tensor) -> bool:
