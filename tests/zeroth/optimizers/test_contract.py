@@ -134,19 +134,18 @@ def test_where_the_loss_is_flat_nothing_moves(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_lowers_a_quadratic_loss_at_some_learning_rate(name: str) -> None:
     reached: dict[float, float] = {}
-    for lr in (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4):
+    for lr in (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4):
         model = Model(torch.float64)
         before = float(model().detach())
         optimizer = build(name, model.named_parameters(), lr=lr, seed=3)
-        for _ in range(5):
-            try:
+        try:
+            for _ in range(6):
                 train(optimizer, model, 50)
-            except OptimizerError:
-                reached[lr] = math.inf
-            else:
                 reached[lr] = float(model().detach()) / before
-            if not 0.7 <= reached[lr] < 10:
-                break
+                if reached[lr] > 100:  # It will not come back.
+                    break
+        except OptimizerError:
+            continue
         if reached[lr] < 0.7:
             return
     pytest.fail(f"loss over loss at the beginning, by learning rate: {reached}")

@@ -15,7 +15,7 @@ from reference.quadratic_problem import Problem
 from shoestring.zeroth.base import OPTIMIZERS
 
 SHAPES: dict[str, tuple[int, ...]] = {"layers.0.weight": (2, 2), "layers.1.weight": (3,), "head.bias": ()}
-COUNT = 700
+COUNT = 1500
 
 
 class Probe:
