@@ -9,6 +9,7 @@ from typing import Any
 from zlib import crc32
 
 import numba
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -50,6 +51,20 @@ def pointer_to(typing, address):
 
 
 @_intrinsic
+def prefetch(typing, address):
+    """Ask the processor to bring the cache line of an address into its second cache; no address is a wrong one."""
+
+    def generate(context, builder, signature, args):
+        word = ir.IntType(32)
+        shape = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [cgutils.voidptr_t], shape)
+        builder.call(ask, [builder.inttoptr(args[0], cgutils.voidptr_t), word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
+
+
+@_intrinsic
 def next_ticket(typing, counter):
     """Return what `counter` points to, and make it one more: no two threads are returned the same."""
 
@@ -58,6 +73,17 @@ def next_ticket(typing, counter):
         return builder.atomic_rmw("add", args[0], one, "monotonic")
 
     return types.int64(types.CPointer(types.int64)), generate
+
+
+@_intrinsic
+def widest_vectors(typing):
+    """Let the function that calls this use the processor's widest vectors: for many, LLVM takes half as wide ones."""
+
+    def generate(context, builder, signature, args):
+        builder.function.attributes.update(['"prefer-vector-width"="512"'])
+        return context.get_dummy_value()
+
+    return types.none(), generate
 
 
 Entry = Callable[..., Callable[[Any], None]]

@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import overload
 
 from shoestring.zeroth.noise.layout import FIELDS, HEAD, Layout
-from shoestring.zeroth.noise.numba_compiling import bits_of, jit, next_ticket, pointer_to
+from shoestring.zeroth.noise.numba_compiling import bits_of, jit, next_ticket, pointer_to, prefetch, widest_vectors
 from shoestring.zeroth.noise.numba_halves import (
     BFLOAT16,
     even_bfloat16,
@@ -41,12 +41,14 @@ def _both(outs, there, stride, weight, at, coefficient, z, place, count, half):
 @overload(_both)
 def _both_of(outs, there, stride, weight, at, coefficient, z, place, count, half):
     def wide(outs, there, stride, weight, at, coefficient, z, place, count, half):
+        widest_vectors()
         for i in range(count):
             move = coefficient * z[place + i]
             outs[there + i] = weight[at + i] + move
             outs[there + stride + i] = weight[at + i] - move
 
     def narrow(outs, there, stride, weight, at, coefficient, z, place, count, half):
+        widest_vectors()
         if half == BFLOAT16:
             for i in range(count):
                 middle, move = from_bfloat16(weight[at + i]), coefficient * z[place + i]
@@ -65,6 +67,7 @@ def _both_of(outs, there, stride, weight, at, coefficient, z, place, count, half
 def _direct_of(outs, there, weight, at, coefficient, keep, z, place, count, layout, bits, spot):
     # Loops of their own where the output is the weight: the compiler must see that, or it would not use vectors.
     def wide(outs, there, weight, at, coefficient, keep, z, place, count, layout, bits, spot):
+        widest_vectors()
         if layout.direct == 2:
             for i in range(count):
                 outs[there + i] = outs[there + i] * keep + coefficient * z[place + i]
@@ -73,6 +76,7 @@ def _direct_of(outs, there, weight, at, coefficient, keep, z, place, count, layo
                 outs[there + i] = weight[at + i] * keep + coefficient * z[place + i]
 
     def narrow(outs, there, weight, at, coefficient, keep, z, place, count, layout, bits, spot):
+        widest_vectors()
         same = layout.direct == 2
         if layout.half == BFLOAT16 and same and layout.rounded:
             for i in range(count):
@@ -109,6 +113,7 @@ def _span(start, width, tile):
 @jit
 def _repeat(totals, points, count):
     """Copy the first point's total to the others'."""
+    widest_vectors()
     for point in range(_U64(1), _U64(points)):
         for i in range(count):
             totals[point * _U64(TILE) + i] = totals[i]
@@ -116,6 +121,7 @@ def _repeat(totals, points, count):
 
 @jit
 def _accumulate(totals, base, z, at, coefficient, count, fresh):
+    widest_vectors()
     if coefficient == 0:
         return
     if fresh:
@@ -124,6 +130,13 @@ def _accumulate(totals, base, z, at, coefficient, count, fresh):
     else:
         for i in range(count):
             totals[base + i] += coefficient * z[at + i]
+
+
+@jit
+def _fetch(address, size):
+    """Have memory come nearer while the numbers are made that it is needed with."""
+    for line in range((size + _U64(_LINE - 1)) // _U64(_LINE)):
+        prefetch(np.int64(address + line * _U64(_LINE)))
 
 
 @jit
@@ -145,6 +158,7 @@ def _array(address, size, dtype):
 @jit
 def _product(z, layout, left_address, right_address, low, high):
     """Write elements low ... high of left right', seen as one axis, to `z`."""
+    widest_vectors()
     rank, inner = _U64(layout.rank), _U64(layout.inner)
     left, right = _array(left_address, 1, np.float32), _array(right_address, 1, np.float32)
     at = low
@@ -172,6 +186,7 @@ def _combine(rows, row, room, begin, end, out, weight, total):
     factors = _array(layout.factors, 1, np.int64)
     coefficients = _array(layout.coefficients, (layout.points, terms + 1), total)
     keep = coefficients[0, terms]
+    item = _U64(weight.itemsize)
     width, stride, key = _U64(layout.width), _U64(layout.stride), _U64(layout.key)
     for job in range(_U64(begin), _U64(end)):
         line, tile = job // _U64(layout.tiles), job % _U64(layout.tiles)
@@ -184,6 +199,7 @@ def _combine(rows, row, room, begin, end, out, weight, total):
         if not (layout.fresh or layout.direct):
             load(totals, weight, at, count, keep, layout.half)
             _repeat(totals, points, count)
+        _fetch(_U64(layout.weight) + at * item, count * item)
         spot = make_bits(bits, words, _U64(layout.rounding), key, low, high) if layout.rounded else _U64(0)
         for term in range(_U64(terms)):
             if layout.rank:

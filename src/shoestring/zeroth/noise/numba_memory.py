@@ -6,7 +6,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from shoestring.zeroth.noise.numba_compiling import bits_of
+from shoestring.zeroth.noise.numba_compiling import bits_of, widest_vectors
 from shoestring.zeroth.noise.numba_halves import (
     BFLOAT16,
     from_bfloat16,
@@ -35,10 +35,12 @@ def store(outs, at, totals, offset, count, how, bits, place):
 @overload(load)
 def _load(totals, weight, at, count, keep, half):
     def wide(totals, weight, at, count, keep, half):
+        widest_vectors()
         for i in range(count):
             totals[i] = weight[at + i] * keep
 
     def narrow(totals, weight, at, count, keep, half):
+        widest_vectors()
         if half == BFLOAT16:
             for i in range(count):
                 totals[i] = from_bfloat16(weight[at + i]) * keep
@@ -52,10 +54,12 @@ def _load(totals, weight, at, count, keep, half):
 @overload(store)
 def _store(outs, at, totals, offset, count, how, bits, place):
     def wide(outs, at, totals, offset, count, how, bits, place):
+        widest_vectors()
         for i in range(count):
             outs[at + i] = totals[offset + i]
 
     def narrow(outs, at, totals, offset, count, how, bits, place):
+        widest_vectors()
         if how.half == BFLOAT16 and how.rounded:
             for i in range(count):
                 outs[at + i] = to_bfloat16(totals[offset + i], bits[place + i])

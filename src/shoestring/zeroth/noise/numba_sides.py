@@ -13,7 +13,7 @@ from numba import carray
 from numba.core import types
 from numba.extending import overload
 
-from shoestring.zeroth.noise.numba_compiling import bits_of, jit, next_ticket, pointer_to
+from shoestring.zeroth.noise.numba_compiling import bits_of, jit, next_ticket, pointer_to, widest_vectors
 from shoestring.zeroth.noise.numba_halves import (
     BFLOAT16,
     from_bfloat16,
@@ -76,12 +76,14 @@ def _line(out, at, totals, place, number, factors, start, count, half):
 @overload(_dot, jit_options={"fastmath": {"reassoc", "nsz", "contract"}})  # Any order: so there can be vectors.
 def _dot_of(x, at, factors, place, count, half):
     def wide(x, at, factors, place, count, half):
+        widest_vectors()
         total = _F32(0)
         for i in range(count):
             total += x[at + i] * factors[place + i]
         return total
 
     def narrow(x, at, factors, place, count, half):
+        widest_vectors()
         total = _F32(0)
         if half == BFLOAT16:
             for i in range(count):
@@ -97,10 +99,12 @@ def _dot_of(x, at, factors, place, count, half):
 @overload(_line)
 def _line_of(out, at, totals, place, number, factors, start, count, half):
     def wide(out, at, totals, place, number, factors, start, count, half):
+        widest_vectors()
         for i in range(count):
             out[at + i] += totals[place + i] + number * factors[start + i]
 
     def narrow(out, at, totals, place, number, factors, start, count, half):
+        widest_vectors()
         if half == BFLOAT16:
             for i in range(count):
                 out[at + i] = nearest_bfloat16(
@@ -125,6 +129,7 @@ def _loaded(address, size, dtype, half):
 @jit
 def _work(table, dtype):
     """Take tickets until there are none, and make the rows that they stand for."""
+    widest_vectors()
     t = carray(table, FIELDS)
     stride, rows, lane, inner, width, columns = _U64(t[6]), _U64(t[7]), _U64(t[8]), _U64(t[9]), _U64(t[10]), _U64(t[11])
     points, last, half = rows // lane, columns - _U64(1), t[12]

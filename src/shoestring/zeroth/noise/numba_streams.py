@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from shoestring.zeroth.noise import philox
-from shoestring.zeroth.noise.numba_compiling import bits_of, float_of, jit
+from shoestring.zeroth.noise.numba_compiling import bits_of, float_of, jit, widest_vectors
 
 TILE, BLOCKS = 2048, 512
 """Elements made at once, and the blocks that takes at most."""
@@ -32,6 +32,7 @@ _ONE, _TWO, _HALF, _256 = _F32(1), _F32(2), _F32(0.5), _F32(256)
 @jit
 def _philox(words, seed, key, stream, first, count):
     """Write words of blocks first ... first + count, which do not straddle a multiple of 2^32: four runs of BLOCKS."""
+    widest_vectors()
     start = _U32(first & _LOW)
     high = _U32((first >> _T32) | (stream << _SHIFT))
     key0, key1 = _U32(key & _LOW), _U32(key >> _T32)
@@ -76,6 +77,7 @@ def _radius(word):
 @jit
 def _gaussian(z, words, count):
     """Write the Gaussian pairs of words 0 and 1, and of 2 and 3, of `count` blocks (a multiple of 16)."""
+    widest_vectors()
     for half in range(_U64(2)):
         for g in range(count >> _U64(4)):
             for lane in range(_U64(16)):
@@ -106,6 +108,7 @@ def _sign(word, left):
 @jit
 def _rademacher(z, words, count):
     """Write the signs that the bits of `count` blocks give."""
+    widest_vectors()
     for block in range(count):
         w0, w1 = words[block], words[block + _U64(BLOCKS)]
         w2, w3 = words[block + _U64(2 * BLOCKS)], words[block + _U64(3 * BLOCKS)]
@@ -128,6 +131,7 @@ def _times_x(pair):
 @jit
 def _dither(bits, words, count):
     """Write the rounding bits that `count` blocks (a multiple of 16) give."""
+    widest_vectors()
     for pair in range(_U64(2)):
         for g in range(count >> _U64(4)):
             # All eight powers in one body: the compiler finds vectors in the innermost loop only.
