@@ -33,6 +33,8 @@ WAYS: dict[str, tuple[type[ZerothOrder], dict[str, Any]]] = {
 }
 # Of these replay rounds the product of factors, z, to float32, where a branch at the side does not.
 ROUNDED = {"lozo-m": 1e-6, "subzero": 1e-6}
+# Norms of these compute in float32: the last bits of a float64 may decide which neighbour of one is taken.
+SINGLE_NORMS = {"llama": 1e-6, "qwen3": 1e-6, "t5": 1e-6}
 TILED = {"kind": "virtual", "small": 0, "tile": 100}
 
 
@@ -87,8 +89,9 @@ def test_fifty_steps_are_those_of_replay(architecture: str, way: str) -> None:
     forward = tiny_forwards.forward(architecture)
     losses, weights, optimizer = trained(way, forward, "virtual", 50)
     wanted, others, _ = trained(way, forward, "replay", 50)
-    assert losses == pytest.approx(wanted, rel=1e-10)
-    torch.testing.assert_close(weights, others, rtol=1e-10, atol=1e-10)
+    tolerance = SINGLE_NORMS.get(architecture, 1e-10)
+    assert losses == pytest.approx(wanted, rel=tolerance)
+    torch.testing.assert_close(weights, others, rtol=tolerance, atol=tolerance)
     engine = optimizer.engine
     assert isinstance(engine, VirtualEngine)
     assert engine.repeats
