@@ -212,8 +212,8 @@ def test_progress_counts_what_goes_on(
     first, second, third, _ = study.configs()
     for config in (first, second, third):
         shown.began(config)
-    shown.ended(Ended(first.run_id, "ok", seconds=30.0))
-    shown.ended(Ended(second.run_id, "failed", error=WorkerError("it broke")))
+    shown.ended(Ended(first.folder, "ok", seconds=30.0))
+    shown.ended(Ended(second.folder, "failed", error=WorkerError("it broke")))
     assert summary(tally, remaining(tally, 1)) == (
         "4 runs: 1 done, 1 running, 1 failed, 1 to do; perhaps 45 s left with 1 at a time "
         "(no run of MeZO has ended yet)"
@@ -227,7 +227,7 @@ def test_progress_counts_what_goes_on(
     monkeypatch.setattr(sweep_screen, "_LINE_EVERY", 0.0)
     shown.tick()
     assert capsys.readouterr().err.startswith("4 runs: 1 done, 1 running")
-    shown.ended(Ended(third.run_id, "lost"))
+    shown.ended(Ended(third.folder, "lost"))
     assert tally.count("to do") == 2
 
 

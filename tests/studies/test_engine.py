@@ -17,7 +17,7 @@ class _Slow:
     """Takes any number of runs, and ends one of them whenever it is waited for."""
 
     def __init__(self) -> None:
-        self.at_once: list[str] = []
+        self.at_once: list[Path] = []
         self.made: list[Path] = []
         self.most = 0
 
@@ -25,9 +25,9 @@ class _Slow:
         return True
 
     def submit(self, config: RunConfig, *, force: bool, limits: Limits | None = None) -> None:
-        self.at_once.append(config.run_id)
+        self.at_once.append(config.folder)
         self.made.append(config.folder)
-        self.most = max(self.most, self.at_once.count(config.run_id))
+        self.most = max(self.most, len(self.at_once))
 
     def wait(self, seconds: float) -> list[Ended]:
         return [Ended(self.at_once.pop(0), "ok")]
@@ -46,19 +46,19 @@ POOLS: list[_Slow] = []
 
 class Watcher:
     def __init__(self) -> None:
-        self.done: list[str] = []
+        self.done: list[Path] = []
 
     def began(self, config: RunConfig) -> None:
         pass
 
     def ended(self, ended: Ended) -> None:
-        self.done.append(ended.run_id)
+        self.done.append(ended.place)
 
     def tick(self) -> None:
         pass
 
 
-def test_a_run_of_two_folders_is_made_in_one_after_the_other(tmp_path: Path) -> None:
+def test_a_run_of_two_folders_is_made_in_both_at_once(tmp_path: Path) -> None:
     table = {"task": "SST-2", "data": {"source": "data"}, "model": {"kind": "masked", "name": "m"}}
     configs = [
         load_config(None, table={**table, "method": {"kind": "zero-shot"}, "output": {"folder": str(tmp_path / name)}})
@@ -68,6 +68,5 @@ def test_a_run_of_two_folders_is_made_in_one_after_the_other(tmp_path: Path) -> 
     POOLS.append(_Slow())
     watcher = Watcher()
     Engine(Slow(), watcher).make(InOrder(configs))
-    assert POOLS[-1].most == 1
-    assert POOLS[-1].made == [config.folder for config in configs]
-    assert watcher.done == [configs[0].run_id] * 2
+    assert POOLS[-1].most == 2
+    assert POOLS[-1].made == watcher.done == [config.folder for config in configs]

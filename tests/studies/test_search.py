@@ -16,6 +16,7 @@ from shoestring.runs.config import RunConfig
 from shoestring.runs.limits import Limits
 from shoestring.runs.record import Record, read_record, write_record
 from shoestring.studies.launchers.base import Ended
+from shoestring.studies.queues import Queues
 from shoestring.studies.search import TpeQueue, random_trials
 from shoestring.studies.study import Study, Trial, load_study
 from shoestring.studies.sweep import Sweep
@@ -152,7 +153,7 @@ def asked(
             break
         config = going.pop()
         how = finish(config, "failed" if fails(made) else "ok", queue.limits(config))
-        queue.ended(Ended(config.run_id, how))  # pyright: ignore[reportArgumentType]
+        queue.ended(Ended(config.folder, how))  # pyright: ignore[reportArgumentType]
         made += 1
     return found
 
@@ -221,13 +222,31 @@ def test_a_sweep_by_tpe_knows_what_is_asked_for_and_how_many_are_to_come(study: 
     queue = sweep.queue([], news.append, retry=False)
     while (config := queue.next()) is not None:
         finish(config)
-        queue.ended(Ended(config.run_id, "ok"))
+        queue.ended(Ended(config.folder, "ok"))
     assert queue.over
     assert len(news) == 16
     assert sweep.to_come == [0]
     assert sweep.tally().count("done") == 26
     again = Sweep.of([study], "tpe", 6)
     assert (len(again.trials[0]), again.to_come) == (26, [0])
+
+
+def test_searches_with_the_same_runs_in_two_folders_learn_each_from_its_own(study: Study, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    studies = [load_study(Path(study.source), out=str(tmp_path / name)) for name in ("one", "two")]
+    found: list[list[Trial]] = [[], []]
+    queues = Queues([TpeQueue(one, 6, some.append) for one, some in zip(studies, found, strict=True)])
+    going: list[RunConfig] = []
+    while True:
+        while len(going) < 60 and (config := queues.next()) is not None:
+            going.append(config)
+        if not going:
+            break
+        config = going.pop(0)
+        finish(config, "ok")
+        queues.ended(Ended(config.folder, "ok"))
+    assert queues.over
+    assert settings(found[0]) == settings(found[1]) == settings(asked(study, 6))
 
 
 def test_tpe_needs_a_dev_set(study: Study) -> None:

@@ -76,7 +76,7 @@ class Silent:
         self.told.append((config.run_id, "began"))
 
     def ended(self, ended: Ended) -> None:
-        self.told.append((ended.run_id, ended.how))
+        self.told.append((ended.place.name, ended.how))
 
     def tick(self) -> None:
         self.on_tick()
@@ -258,17 +258,17 @@ class Losing(Launcher):
 
 class _Losing:
     def __init__(self, pool: Pool) -> None:
-        self._pool, self._seen, self._lost = pool, set[str](), list[str]()
+        self._pool, self._seen, self._lost = pool, set[Path](), list[Path]()
 
     def takes(self, config: RunConfig) -> bool:
         return not self._lost and self._pool.takes(config)
 
     def submit(self, config: RunConfig, *, force: bool, limits: Any = None) -> None:
-        if config.run_id in self._seen:
+        if config.folder in self._seen:
             self._pool.submit(config, force=force)
         else:
-            self._lost.append(config.run_id)
-        self._seen.add(config.run_id)
+            self._lost.append(config.folder)
+        self._seen.add(config.folder)
 
     def wait(self, seconds: float) -> list[Ended]:
         if self._lost:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoestring.cli import screen
@@ -138,27 +139,27 @@ class Progress:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self._places = {run.run_id: place for place, run in enumerate(tally.runs)}
-        self._running: set[str] = set()
+        self._places = {run.place: number for number, run in enumerate(tally.runs)}
+        self._running: set[Path] = set()
         self._last = time.monotonic()
 
     def began(self, config: RunConfig) -> None:
         """Count a run as running."""
-        self._running.add(config.run_id)
-        self._set(config.run_id, Seen("running"))
+        self._running.add(place := config.folder.absolute())
+        self._set(place, Seen("running"))
 
     def ended(self, ended: Ended) -> None:
         """Count how a run ended."""
-        self._running.discard(ended.run_id)
+        self._running.discard(place := ended.place.absolute())
         error = str(ended.error) if ended.error is not None else ""
         if ended.how == "ok":
-            self._set(ended.run_id, Seen("done", seconds=ended.seconds or None))
+            self._set(place, Seen("done", seconds=ended.seconds or None))
         elif ended.how == "failed":
-            self._set(ended.run_id, Seen("failed", error))
+            self._set(place, Seen("failed", error))
         elif ended.how == "pruned":
-            self._set(ended.run_id, Seen("pruned"))
+            self._set(place, Seen("pruned"))
         else:
-            self._set(ended.run_id, Seen("to do"))
+            self._set(place, Seen("to do"))
 
     def tick(self) -> None:
         """Print a line now and then where nothing is drawn."""
@@ -169,7 +170,7 @@ class Progress:
     def add(self, run: Planned, coming: int) -> None:
         """Take in a run that a search has asked for, and how many it will still ask for."""
         self.tally.coming = coming
-        self._places[run.run_id] = len(self.tally.runs)
+        self._places[run.place] = len(self.tally.runs)
         self.tally.runs.append(run)
         self.tally.seen.append(look(run))
 
@@ -181,10 +182,10 @@ class Progress:
     def _line(self) -> str:
         return summary(self.tally, remaining(self.tally, len(self._running)))
 
-    def _set(self, run_id: str, seen: Seen) -> None:
-        place = self._places[run_id]
-        old = self.tally.seen[place]
-        self.tally.seen[place] = replace(seen, seconds=seen.seconds or old.seconds)
+    def _set(self, place: Path, seen: Seen) -> None:
+        number = self._places[place]
+        old = self.tally.seen[number]
+        self.tally.seen[number] = replace(seen, seconds=seen.seconds or old.seconds)
 
 
 @contextmanager

@@ -51,18 +51,18 @@ class Attempts:
             if is_held(config.folder):
                 raise RunBusyError(f"{config.folder} is being written by another process")
             run(config, force=force, splits=self._splits(config), limits=limits)
-            ended = Ended(config.run_id, "ok")
+            ended = Ended(config.folder, "ok")
         except RunBusyError as error:
-            ended = Ended(config.run_id, "busy", error=error)
+            ended = Ended(config.folder, "busy", error=error)
         except PrunedError as error:
-            ended = Ended(config.run_id, "pruned", error=error)
+            ended = Ended(config.folder, "pruned", error=error)
         except OutputError as error:
             _forget(config)
-            ended = Ended(config.run_id, "refused", error=error)
+            ended = Ended(config.folder, "refused", error=error)
         except Exception as error:
             ended = _failed(config, error)
         self._settle()
-        return Ended(ended.run_id, ended.how, time.monotonic() - begin, ended.error, _peak())
+        return Ended(ended.place, ended.how, time.monotonic() - begin, ended.error, _peak())
 
     def _splits(self, config: RunConfig) -> Splits:
         key = f"{config.seed} {canonical_json(config.data)} {canonical_json(config.task)}"
@@ -111,10 +111,10 @@ def _failed(config: RunConfig, error: Exception) -> Ended:
     try:
         leave_failure(config, told(error))
     except OutputError as refused:
-        return Ended(config.run_id, "refused", error=refused)
+        return Ended(config.folder, "refused", error=refused)
     except ShoestringError as why:  # A damaged folder, or one of another version, stays as it is.
         error.add_note(f"no record of the failure: {why}")
-    return Ended(config.run_id, "failed", error=_portable(error))
+    return Ended(config.folder, "failed", error=_portable(error))
 
 
 def _portable(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from shoestring.errors import OutputError, ShoestringError, WorkerError
@@ -52,9 +53,9 @@ class Engine:
     watcher: Watcher
     force: bool = False
     stop_on_failure: bool = False
-    _running: dict[str, RunConfig] = field(default_factory=dict[str, RunConfig])
+    _running: dict[Path, RunConfig] = field(default_factory=dict[Path, RunConfig])
     _later: list[tuple[float, RunConfig]] = field(default_factory=list[tuple[float, RunConfig]])
-    _lost: Counter[str] = field(default_factory=Counter[str])
+    _lost: Counter[Path] = field(default_factory=Counter[Path])
     _failure: BaseException | None = None
     _refused: BaseException | None = None
 
@@ -113,21 +114,20 @@ class Engine:
     def _begin(self, pool: Pool, queue: Queue, config: RunConfig) -> None:
         try:
             if not self.force and finished(config) is not None:  # By another process, since it was put into the queue.
-                self._tell(queue, Ended(config.run_id, "ok"))
+                self._tell(queue, Ended(config.folder, "ok"))
                 return
         except ShoestringError as error:
-            self._fail(queue, Ended(config.run_id, "failed", error=error))
+            self._fail(queue, Ended(config.folder, "failed", error=error))
             return
-        # Runs are told apart by their ids, which those of other folders may share.
-        if config.run_id in self._running or is_held(config.folder):
+        if config.folder in self._running or is_held(config.folder):
             self._later.append((time.monotonic() + _LATER, config))
             return
-        self._running[config.run_id] = config
+        self._running[config.folder] = config
         self.watcher.began(config)
         pool.submit(config, force=self.force, limits=queue.limits(config))
 
     def _end(self, queue: Queue, ended: Ended) -> None:
-        config = self._running.pop(ended.run_id)
+        config = self._running.pop(ended.place)
         if ended.how == "busy":
             self._later.append((time.monotonic() + _LATER, config))
             self.watcher.ended(ended)
@@ -143,8 +143,8 @@ class Engine:
 
     def _lose(self, queue: Queue, config: RunConfig, ended: Ended) -> None:
         """Begin a lost run again where the launcher says so; else it failed, and its folder says that."""
-        self._lost[ended.run_id] += 1
-        if self._lost[ended.run_id] <= self.launcher.begin_again:
+        self._lost[ended.place] += 1
+        if self._lost[ended.place] <= self.launcher.begin_again:
             self._later.append((time.monotonic(), config))
             self.watcher.ended(ended)
             return
@@ -155,7 +155,7 @@ class Engine:
             self._refused = self._refused or refused
         except ShoestringError as why:
             error.add_note(f"no record of it: {why}")
-        self._fail(queue, Ended(ended.run_id, "failed", ended.seconds, error))
+        self._fail(queue, Ended(ended.place, "failed", ended.seconds, error))
 
     def _fail(self, queue: Queue, ended: Ended) -> None:
         self._failure = self._failure or ended.error
@@ -167,6 +167,6 @@ class Engine:
 
 
 def _disk(ended: Ended) -> BaseException:
-    error = ended.error or OutputError(f"run {ended.run_id}: the disk refuses")
+    error = ended.error or OutputError(f"{ended.place}: the disk refuses")
     error.add_note("no further run was begun; once there is room, the same command goes on where this one stopped")
     return error

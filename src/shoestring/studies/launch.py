@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.config import RunConfig
@@ -29,8 +30,8 @@ def run_all(
         ShoestringError: what the first failing run raises; runs that have not begun by then are not made.
         WorkerError: if a worker process is killed, as the system does when memory runs out.
     """
-    known = {} if force else {config.run_id: run(config) for config in configs if finished(config) is not None}
-    todo = {config.run_id: config for config in configs if config.run_id not in known}
+    known = {} if force else {config.folder: run(config) for config in configs if finished(config) is not None}
+    todo = {config.folder: config for config in configs if config.folder not in known}
     with (progress or Silent()).bar("runs", len(known) + len(todo)) as bar:
         bar.advance(len(known))
         if todo:
@@ -39,12 +40,12 @@ def run_all(
                 InOrder(todo.values())
             )
     # What was just made is not checked against its data and model again.
-    made = {run_id: finished(config) or run(config) for run_id, config in todo.items()}
-    return [(known | made)[config.run_id] for config in configs]
+    made = {place: finished(config) or run(config) for place, config in todo.items()}
+    return [(known | made)[config.folder] for config in configs]
 
 
 class _Bars:
-    def __init__(self, bar: Bar, configs: dict[str, RunConfig]) -> None:
+    def __init__(self, bar: Bar, configs: dict[Path, RunConfig]) -> None:
         self._bar, self._configs = bar, configs
 
     def began(self, config: RunConfig) -> None:
@@ -53,7 +54,7 @@ class _Bars:
     def ended(self, ended: Ended) -> None:
         """Move the bar."""
         if ended.how == "ok":
-            self._bar.note(told_of(self._configs[ended.run_id]))
+            self._bar.note(told_of(self._configs[ended.place]))
             self._bar.advance()
 
     def tick(self) -> None:

@@ -20,6 +20,8 @@ from shoestring.tasks.metrics import METRICS
 from shoestring.tasks.spec import DEV
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shoestring.runs.config import RunConfig
     from shoestring.studies.launchers.base import Ended
 
@@ -176,7 +178,7 @@ class TpeQueue:
         _refuse_no_ranges(study)
         self._searches = [self._search(study, count, cell, seed) for cell in study.cells() for seed in study.seeds]
         self._on_new, self._retry, self._prune = on_new, retry, prune
-        self._waiting: dict[str, list[tuple[_Search, int]]] = {}
+        self._waiting: dict[Path, list[tuple[_Search, int]]] = {}
         self._order = deque(self._searches)
 
     @property
@@ -198,24 +200,24 @@ class TpeQueue:
                 number = len(search.asked)
                 trial = search.ask()
                 self._on_new(trial)
-                run_id = trial.config.run_id
-                if run_id in self._waiting:  # The same choices again, while the first is being made.
-                    self._waiting[run_id].append((search, number))
+                place = trial.config.folder
+                if place in self._waiting:  # The same choices again, while the first is being made.
+                    self._waiting[place].append((search, number))
                 elif (known := self._known(trial.config)) is not None:
                     search.note(number, known)
                 else:
-                    self._waiting[run_id] = [(search, number)]
+                    self._waiting[place] = [(search, number)]
                     return trial.config
         return None
 
     def ended(self, ended: Ended) -> None:
         """Learn from a run."""
-        for search, number in self._waiting.pop(ended.run_id, []):
+        for search, number in self._waiting.pop(ended.place, []):
             search.note(number, _record(search.asked[number][1].config))
 
     def limits(self, config: RunConfig) -> Limits | None:
         """Return what a run must reach on dev to be made to its end."""
-        waiting = self._waiting.get(config.run_id, [])
+        waiting = self._waiting.get(config.folder, [])
         return waiting[0][0].limits(waiting[0][1]) if waiting and self._prune else None
 
     def _known(self, config: RunConfig) -> Record | None:

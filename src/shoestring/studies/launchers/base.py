@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from shoestring.config import Settings
@@ -20,7 +21,7 @@ class Ended:
     """How one attempt at a run ended.
 
     Attributes:
-        run_id: of the run.
+        place: the run's own folder, which tells it from others; its id it may share with those of other folders.
         how: `ok`; `pruned`: it stayed below its limits; `failed` with an error of its own; `busy`: another process
             makes this run; `refused`: the disk refuses, no fault of the run; `lost`: whatever made it was killed.
         seconds: what it took.
@@ -28,7 +29,7 @@ class Ended:
         peak: highest memory of the process so far, in bytes; 0 where it is not known.
     """
 
-    run_id: str
+    place: Path
     how: How
     seconds: float = 0.0
     error: BaseException | None = None

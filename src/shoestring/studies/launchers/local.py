@@ -88,7 +88,7 @@ class _Pool:
                 ended.append(answer)
             else:
                 self._drop(worker)
-                ended.append(Ended(config.run_id, "lost", error=WorkerError(_killed(answer))))
+                ended.append(Ended(config.folder, "lost", error=WorkerError(_killed(answer))))
         return ended
 
     def close(self) -> None:

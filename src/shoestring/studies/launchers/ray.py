@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -70,7 +71,7 @@ class _Pool:
         memory = {} if settings.memory is None else {"memory": int(settings.memory * 2**30)}
         # A task that is lost comes back to the engine, which begins it again: it may have ended in its last moment.
         self._attempt = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0, **memory)(attempt)
-        self._running: dict[Any, str] = {}
+        self._running: dict[Any, Path] = {}
 
     def takes(self, config: RunConfig) -> bool:
         """Return whether the cluster has room for another run, as far as cores and GPUs say."""
@@ -80,7 +81,7 @@ class _Pool:
         """Hand a run to the cluster."""
         threads = max(1, int(self._settings.cpus))
         task = self._attempt.remote(config, force=force, limits=limits, folder=os.getcwd(), threads=threads)
-        self._running[task] = config.run_id
+        self._running[task] = config.folder
 
     def wait(self, seconds: float) -> list[Ended]:
         """Return what ended.
@@ -91,7 +92,7 @@ class _Pool:
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         ended: list[Ended] = []
         for task in done:
-            run_id = self._running.pop(task)
+            place = self._running.pop(task)
             try:
                 ended.append(self._ray.get(task))
             except self._ray.exceptions.RayTaskError as error:  # `attempt` itself raises nothing.
@@ -102,7 +103,7 @@ class _Pool:
                 ) from error
             except self._ray.exceptions.RayError as error:
                 lost = WorkerError(f"its node or worker was lost: {first_line(error)}")
-                ended.append(Ended(run_id, "lost", error=lost))
+                ended.append(Ended(place, "lost", error=lost))
         return ended
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ LAUNCHERS.register("slurm")(Slurm)
 class _Pool:
     def __init__(self, settings: Slurm, executor: Any) -> None:
         self._settings, self._executor = settings, executor
-        self._running: dict[str, Any] = {}
+        self._running: dict[Path, Any] = {}
 
     def takes(self, config: RunConfig) -> bool:
         """Return whether another job may be queued."""
@@ -92,15 +92,15 @@ class _Pool:
         """Queue a job."""
         folder, threads = os.getcwd(), self._settings.cpus
         job = self._executor.submit(attempt, config, force=force, limits=limits, folder=folder, threads=threads)
-        self._running[config.run_id] = job
+        self._running[config.folder] = job
 
     def wait(self, seconds: float) -> list[Ended]:
         """Return what ended."""
         end = time.monotonic() + seconds
         while True:
-            done = [run_id for run_id, job in self._running.items() if job.done()]
+            done = [place for place, job in self._running.items() if job.done()]
             if done or time.monotonic() >= end:
-                return [self._result(run_id, self._running.pop(run_id)) for run_id in done]
+                return [self._result(place, self._running.pop(place)) for place in done]
             time.sleep(_PAUSE)
 
     def close(self) -> None:
@@ -110,11 +110,11 @@ class _Pool:
                 job.cancel(check=False)
         self._running.clear()
 
-    def _result(self, run_id: str, job: Any) -> Ended:
+    def _result(self, place: Path, job: Any) -> Ended:
         try:
             return job.result()
         except Exception as error:  # What was raised in a job comes back as it likes; runs raise nothing.
-            return Ended(run_id, "lost", error=WorkerError(f"its job {job.job_id} was lost: {first_line(error)}"))
+            return Ended(place, "lost", error=WorkerError(f"its job {job.job_id} was lost: {first_line(error)}"))
 
 
 def _submitit() -> Any:
