@@ -165,7 +165,7 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(
         nonlocal calls
         calls += 1
         if calls == 3:
-            attempt.leave_failure(config, "runs/x cannot be written: No space left on device")
+            attempt.leave_failure(config, "runs/x cannot be written: No space left on device", attempt.now())
             raise OutputError("runs/x cannot be written: No space left on device")
         return run(config, **options)
 
@@ -180,15 +180,28 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(
 
 def test_a_killed_run_that_was_cancelled_before_has_failed(recipe: Write) -> None:
     config = next(iter(Sweep.of([load_study(recipe())]).configs.values()))
-    attempt.leave_failure(config, "its worker process was ended by SIGKILL")
+    begun = attempt.now()
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL", begun)
     first = read_record(config.folder)
     assert first is not None
     write_record(config.folder, first.model_copy(update={"status": "cancelled", "error": "interrupted"}))
-    attempt.leave_failure(config, "its worker process was ended by SIGKILL")
-    attempt.leave_failure(config, "something else")  # What is known of a failure is not replaced.
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL", begun)
+    attempt.leave_failure(config, "something else", begun)  # What is known of a failure is not replaced.
     found = read_record(config.folder)
     assert found is not None
     assert (found.status, found.error) == ("failed", "its worker process was ended by SIGKILL")
+
+
+def test_a_failure_of_an_earlier_attempt_gives_way_to_that_of_this_one(recipe: Write) -> None:
+    config = next(iter(Sweep.of([load_study(recipe())]).configs.values()))
+    attempt.leave_failure(config, "the data was not there", attempt.now())
+    first = read_record(config.folder)
+    assert first is not None
+    write_record(config.folder, first.model_copy(update={"finished": "2025-01-01T00:00:00+00:00"}))
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL", attempt.now())
+    found = read_record(config.folder)
+    assert found is not None
+    assert found.error == "its worker process was ended by SIGKILL"
 
 
 def test_runs_that_another_process_makes_are_waited_for(recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:

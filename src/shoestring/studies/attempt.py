@@ -46,7 +46,7 @@ class Attempts:
         A run that failed has a record that says so, even if it failed before there was anything to write; one that the
         disk refused has none.
         """
-        begin = time.monotonic()
+        begin, begun = time.monotonic(), now()
         try:
             if is_held(config.folder):
                 raise RunBusyError(f"{config.folder} is being written by another process")
@@ -60,7 +60,7 @@ class Attempts:
             _forget(config)
             ended = Ended(config.folder, "refused", error=error)
         except Exception as error:
-            ended = _failed(config, error)
+            ended = _failed(config, error, begun)
         self._settle()
         return Ended(ended.place, ended.how, time.monotonic() - begin, ended.error, _peak())
 
@@ -83,10 +83,15 @@ class Attempts:
             self._settled = True
 
 
-def leave_failure(config: RunConfig, text: str) -> None:
+def now() -> str:
+    """Return the time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def leave_failure(config: RunConfig, text: str, begun: str) -> None:
     """Write a record of a failure where the run could not: it failed before it began, or its process was killed.
 
-    What the run itself said of a failure stays; that an earlier attempt was interrupted or ended early does not.
+    What the run itself said of a failure since it was `begun` stays; how an earlier attempt ended does not.
 
     Raises:
         OutputError: if the disk refuses.
@@ -95,11 +100,10 @@ def leave_failure(config: RunConfig, text: str) -> None:
     folder = RunFolder(config.folder, config.identity())
     with folder.open(force=False):
         known = read_record(config.folder)
-        if known is not None and known.status in ("ok", "failed"):
+        if known is not None and (known.status == "ok" or (known.status == "failed" and known.finished >= begun)):
             return
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {"run_id": config.run_id, "status": "failed", "config": config.model_dump(mode="json")}
-        write_record(config.folder, Record.model_validate(facts | {"error": text, "started": now, "finished": now}))
+        write_record(config.folder, Record.model_validate(facts | {"error": text, "started": begun, "finished": now()}))
 
 
 def told(error: BaseException) -> str:
@@ -107,9 +111,9 @@ def told(error: BaseException) -> str:
     return str(error) if isinstance(error, ShoestringError) else f"{type(error).__name__}: {error}"
 
 
-def _failed(config: RunConfig, error: Exception) -> Ended:
+def _failed(config: RunConfig, error: Exception, begun: str) -> Ended:
     try:
-        leave_failure(config, told(error))
+        leave_failure(config, told(error), begun)
     except OutputError as refused:
         return Ended(config.folder, "refused", error=refused)
     except ShoestringError as why:  # A damaged folder, or one of another version, stays as it is.

@@ -12,7 +12,7 @@ from shoestring.errors import OutputError, ShoestringError, WorkerError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.folder import is_held
 from shoestring.runs.run import finished
-from shoestring.studies.attempt import leave_failure, told
+from shoestring.studies.attempt import leave_failure, now, told
 from shoestring.studies.launchers.base import Ended, Launcher, Pool
 from shoestring.studies.queues import InOrder, Queue
 
@@ -54,6 +54,7 @@ class Engine:
     force: bool = False
     stop_on_failure: bool = False
     _running: dict[Path, RunConfig] = field(default_factory=dict[Path, RunConfig])
+    _begun: dict[Path, str] = field(default_factory=dict[Path, str])
     _later: list[tuple[float, RunConfig]] = field(default_factory=list[tuple[float, RunConfig]])
     _lost: Counter[Path] = field(default_factory=Counter[Path])
     _failure: BaseException | None = None
@@ -122,7 +123,7 @@ class Engine:
         if config.folder in self._running or is_held(config.folder):
             self._later.append((time.monotonic() + _LATER, config))
             return
-        self._running[config.folder] = config
+        self._running[config.folder], self._begun[config.folder] = config, now()
         self.watcher.began(config)
         pool.submit(config, force=self.force, limits=queue.limits(config))
 
@@ -150,7 +151,7 @@ class Engine:
             return
         error = ended.error or WorkerError("its worker was lost")
         try:
-            leave_failure(config, f"{told(error)}; it goes on from its last checkpoint")
+            leave_failure(config, f"{told(error)}; it goes on from its last checkpoint", self._begun[ended.place])
         except OutputError as refused:
             self._refused = self._refused or refused
         except ShoestringError as why:
