@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny
-from shoestring.errors import ConfigError, ModelError
+from shoestring.errors import ConfigError, MissingPackageError, ModelError
 from shoestring.models import placing
 from shoestring.models.loading import load_model
 from shoestring.models.settings import MaskedModel
@@ -40,7 +40,9 @@ def settings(folder: Path, bits: Any, **changes: Any) -> MaskedModel:
 @BITS
 def test_without_bitsandbytes_the_extra_is_named(bits: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=rf"model\.quantization='{bits}' needs bitsandbytes: pip install 'shoestring"):
+    with pytest.raises(
+        MissingPackageError, match=rf"model\.quantization='{bits}' needs bitsandbytes: pip install 'shoestring"
+    ):
         load_model(settings(folder, bits), labels=2, seed=13)
 
 

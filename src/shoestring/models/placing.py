@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from shoestring.errors import ModelError, suggest
+from shoestring.errors import MissingPackageError, ModelError, suggest
 from shoestring.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def placing(settings: ModelSettings, device: torch.device) -> dict[str, Any]:
     weights are too large for the first of several CUDA devices is spread over all of them by accelerate.
 
     Raises:
-        ModelError: if bitsandbytes is not there, or not for this device.
+        MissingPackageError: if bitsandbytes is not there.
+        ModelError: if it is not for this device.
     """
     arguments: dict[str, Any] = {}
     if settings.quantization is not None:
@@ -103,7 +104,7 @@ def _quantization(settings: ModelSettings, device: torch.device) -> Any:
 
     given = f"model.quantization={settings.quantization!r}"
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(f"{given} needs bitsandbytes: pip install 'shoestring[quantization]'")
+        raise MissingPackageError(f"{given} needs bitsandbytes: pip install 'shoestring[quantization]'")
     if device.type not in ("cuda", "cpu"):
         raise ModelError(
             f"{given}: bitsandbytes computes on CUDA devices and processors, not on {device.type}; use "
