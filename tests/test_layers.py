@@ -15,9 +15,9 @@ import shoestring
 PACKAGE = Path(shoestring.__file__).parent
 # A file imports only from its own room and from those before it.
 ROOMS = (
-    "_version", "errors", "registry", "seeds", "config", "progress", "memory", "products", "files", "tasks", "data",
-    "prompts", "models", "tuning", "zeroth", "kernels", "training", "methods", "runs", "tables", "studies", "report",
-    "demo", "bench", "cli",
+    "_version", "errors", "registry", "seeds", "config", "progress", "memory", "products", "hub", "files", "tasks",
+    "data", "prompts", "models", "tuning", "zeroth", "kernels", "training", "methods", "runs", "tables", "studies",
+    "report", "demo", "bench", "cli",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]

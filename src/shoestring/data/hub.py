@@ -12,6 +12,7 @@ from shoestring.data.place import Place
 from shoestring.data.records import follow
 from shoestring.data.table import Table, draw_key
 from shoestring.errors import DataError, first_line, suggest
+from shoestring.hub import hub_mode
 from shoestring.tasks.jinja import is_template
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def _load(hub: HubSource, split: str, mirror: Path | None, revision: str | None)
 
     name = _name(hub, split) if mirror is None else _name(hub, split, str(mirror))
     try:
-        with _quiet():
+        with _quiet(), hub_mode(source := hub.id if mirror is None else str(mirror)):
             loaded = datasets.load_dataset(
-                hub.id if mirror is None else str(mirror),
+                source,
                 hub.config,
                 split=split,
                 revision=(revision or hub.revision) if mirror is None else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shoestring.errors import ModelError
+from shoestring.hub import hub_mode
 from shoestring.models.loading import load_longest_input, load_tokenizer
 from shoestring.models.placing import pick_device
 from shoestring.models.quiet import quiet
@@ -75,7 +76,7 @@ class Embedder:
             device = pick_device(settings.device)
         except ModelError as error:
             raise ModelError(f"prompt.demonstrations.filter: {error}") from error
-        with torch_seeded(0), quiet():
+        with torch_seeded(0), quiet(), hub_mode(settings.name):
             try:
                 revision = settings.revision or "main"
                 model, report = AutoModel.from_pretrained(settings.name, revision=revision, output_loading_info=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ModelError, first_line, suggest
+from shoestring.hub import hub_mode
 from shoestring.models.placing import pick_device, placing
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import MODEL_KINDS, HeadModel, ModelSettings
@@ -76,7 +77,8 @@ def load_tokenizer(settings: ModelSettings, *, alone: bool = False) -> PreTraine
 
     check_name(settings, config=not alone)
     try:
-        return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
+        with hub_mode(settings.name):
+            return AutoTokenizer.from_pretrained(settings.name, revision=settings.revision or "main")
     except Exception as error:  # tokenizers raises bare ones
         raise ModelError(
             f"model.name={settings.name!r}: the tokenizer cannot be loaded: "
@@ -94,7 +96,8 @@ def load_longest_input(settings: ModelSettings) -> int | None:
 
     check_name(settings)
     try:
-        return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
+        with hub_mode(settings.name):
+            return longest_input(AutoConfig.from_pretrained(settings.name, revision=settings.revision or "main"))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"model.name={settings.name!r}: the config cannot be loaded: {first_line(error)}") from error
 
@@ -144,7 +147,7 @@ def load_model(
     if isinstance(settings, HeadModel):
         arguments["num_labels"] = labels
     loader = getattr(transformers, settings.loader)
-    with torch_seeded(derive(seed, "new weights")), quiet():
+    with torch_seeded(derive(seed, "new weights")), quiet(), hub_mode(settings.name):
         try:
             model, report = loader.from_pretrained(settings.name, output_loading_info=True, **arguments)
         except Exception as error:  # safetensors, pickle and each architecture have their own
