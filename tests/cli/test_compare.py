@@ -13,6 +13,12 @@ def test_two_runs_are_compared(shell: Shell, runs: Path) -> None:
     assert "seed  13  21" in out
     assert "SST-2 test accuracy 50.0 70.0 +20.0" in [" ".join(line.split()) for line in out.splitlines()]
     assert "answers are not compared" in out
+    assert "p flips" not in out  # One pair tests nothing.
+
+
+def test_groups_of_runs_are_compared_with_tests(shell: Shell, runs: Path) -> None:
+    out, _ = shell("compare", f"{runs}@method=mezo", f"{runs}@method=mezo")
+    assert "A B B - A p t p flips" in [" ".join(line.split()) for line in out.splitlines()]
 
 
 def test_a_comparison_as_json(shell: Shell, runs: Path) -> None:

@@ -66,9 +66,10 @@ def _tables(found: Comparison) -> list[TableData]:
         if rows:
             cells = tuple(tuple(Cell(text, (text,)) for text in row) for row in rows)
             tables.append(TableData(heads, cells, caption))
-    numbers = tuple(Column(head, "right", (head,)) for head in ("A", "B", "B - A", "p t", "p flips"))
-    results = [tuple(Cell(text, (text,)) for text in _result(one)) for one in found.results]
     groups = any(one.seeds for one in found.results)
+    tests = ("p t", "p flips") if groups else ()
+    numbers = tuple(Column(head, "right", (head,)) for head in ("A", "B", "B - A", *tests))
+    results = [tuple(Cell(text, (text,)) for text in _result(one)[: 1 + len(numbers)]) for one in found.results]
     told = ": mean (sd, seeds), p of the paired t test and of the exact one by flips of signs" if groups else ""
     made = TableData((heads[0], *numbers), tuple(results), f"results x 100 (losses as they are){told}")
     tables.insert(1 if found.differences else 0, made)
