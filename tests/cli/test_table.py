@@ -58,7 +58,7 @@ def test_medians_and_differences_are_shown(shell: Shell, runs: Path) -> None:
 @pytest.mark.parametrize("name", ["table.md", "table.tex", "table.csv", "table.txt"])
 def test_a_table_is_written_to_a_file_as_its_ending_says(shell: Shell, runs: Path, tmp_path: Path, name: str) -> None:
     out, _ = shell("table", runs, "--out", tmp_path / "made" / name)
-    assert out == ""
+    assert out == f"{tmp_path / 'made' / name}\n"
     kind = {"md": "markdown", "tex": "latex", "csv": "csv", "txt": "text"}[name.partition(".")[2]]
     assert (tmp_path / "made" / name).read_text() == shell("table", runs, "--format", kind)[0]
 

@@ -146,7 +146,7 @@ def _writes_to(study: Study, folder: Path) -> bool:
 
 
 def write(table: TableData, format_: str, out: Path | None) -> None:
-    """Print a table, or write it to a file."""
+    """Print a table, or write it to a file and print which."""
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
     from shoestring.files import make_folder, write_text
@@ -157,13 +157,15 @@ def write(table: TableData, format_: str, out: Path | None) -> None:
         return
     if out is None:
         typer.echo(formats.get(format_)(table), nl=False)
-    elif format_ == "parquet":
-        from shoestring.tables.parquet import write_parquet
-
-        write_parquet(table, out)
     else:
-        make_folder(out.parent)
-        write_text(out, formats.get(format_)(table))
+        if format_ == "parquet":
+            from shoestring.tables.parquet import write_parquet
+
+            write_parquet(table, out)
+        else:
+            make_folder(out.parent)
+            write_text(out, formats.get(format_)(table))
+        typer.echo(out)
     if format_ == "csv":
         for note in table.notes:
             screen.err().print(note)
