@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -69,6 +70,53 @@ def test_adam_is_torchs_adam_given_the_same_gradients() -> None:
             param.grad = seen[step][name]
         adam.step()
     assert_close(ours, theirs, 1e-6)
+
+
+def test_tensors_that_come_later_have_moments_of_as_many_steps_as_they_have_had() -> None:
+    problem = Problem()
+    late = nn.Parameter(problem.params.pop("cube").detach().clone())
+    names = list(problem.params)
+
+    def loss() -> torch.Tensor:
+        parts = [problem.params[name] for name in names] + [late]
+        return sum((part.double().square().sum() for part in parts), torch.zeros(()))
+
+    def optimizer_of(params: Any) -> ZOAdam:
+        return ZOAdam(params, lr=1e-2, directions=Some(), **COMMON)
+
+    optimizer = optimizer_of(problem.params.items())
+    for _ in range(5):
+        optimizer.step(loss)
+    optimizer.add_param_group({"params": [("late", late)]})
+    before = late.detach().clone()
+    optimizer.step(loss)
+    moved = (late.detach() - before).abs().reshape(-1)
+    torch.testing.assert_close(moved[::2], torch.full_like(moved[::2], 1e-2), rtol=1e-4, atol=0)  # As Adam's first.
+    assert problem.params["vector"] not in optimizer.state
+    saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy((problem.params, late))
+    optimizer.step(loss)
+    found = late.detach().clone()
+    problem.params, late = twin
+    again = optimizer_of(problem.params.items())
+    again.add_param_group({"params": [("late", late)]})
+    again.load_state_dict(saved)
+    again.step(loss)
+    torch.testing.assert_close(late.detach(), found, rtol=0, atol=0)
+
+
+def test_moments_are_not_recomputed_for_tensors_without_a_past() -> None:
+    problem = Problem()
+    optimizer = ZOMomentum(problem.params.items(), moments=3, **COMMON)
+    late = [("late", nn.Parameter(torch.ones(2)))]
+    optimizer.step(problem.loss)
+    with pytest.raises(
+        OptimizerError, match=r"ZOMomentum: parameters that come after the first step .*moments='stored'"
+    ):
+        optimizer.add_param_group({"params": late})
+    assert len(optimizer.param_groups) == 1
+    before = ZOMomentum(problem.params.items(), moments=3, **COMMON)
+    before.add_param_group({"params": late})
+    before.step(problem.loss)
 
 
 BOTH: dict[str, tuple[Make, dict[str, Any]]] = {

@@ -90,10 +90,19 @@ class ZOAdam(ZerothOrder):
             steps, state = remembered(shared, estimate.terms), None
         else:
             steps, state = (estimate.terms,), self.state
-            state_of(self, self.directions, self.engine.tensors, "exp_avg", "exp_avg_sq")
+            self._begin_moments()
         counted = shared["updates"] if state is not None else len(steps)
         rule = (steps, tuple(shared["betas"]), shared["floor"], counted, state)
         return AdamUpdate(self.directions, self.rates(), self.rounding_seed(), *rule)
+
+    def _begin_moments(self) -> None:
+        """Make the moments of tensors that have none; of those that came later, note after how many steps."""
+        before = self.shared["updates"] - 1
+        late = [tensor.param for tensor in self.engine.tensors if before and tensor.param not in self.state]
+        state_of(self, self.directions, self.engine.tensors, "exp_avg", "exp_avg_sq")
+        for param in late:
+            if param in self.state:
+                self.state[param]["before"] = before
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class AdamUpdate(StreamUpdate):
         steps: terms of each step, oldest first.
         betas: shares of m and v that are kept each step.
         floor: added to the root of v.
-        count: steps that m and v are of.
+        count: steps so far; m and v are of as many, less those from before their tensor came.
         state: where m and v are, or None where they begin at 0.
     """
 
@@ -119,13 +128,15 @@ class AdamUpdate(StreamUpdate):
         if self.state is None:
             like = {"dtype": wide(tensor.param.dtype), "device": tensor.param.device}
             mean, square = (torch.zeros(stop - start, **like) for _ in range(2))
+            count = self.count
         else:
             held = self.state[tensor.param]
             mean, square = (held[name].view(-1)[start:stop] for name in ("exp_avg", "exp_avg_sq"))
+            count = self.count - held.get("before", 0)
         first, second = self.betas
         for terms in self.steps:
             estimate = estimated(self.directions, terms, tensor, start, stop)
             mean.mul_(first).add_(estimate * (1 - first))
             square.mul_(second).add_(estimate.square_().mul_(1 - second))
-        root = (square / (1 - second**self.count)).sqrt_()
-        return mean / (1 - first**self.count) / root.add_(self.floor)
+        root = (square / (1 - second**count)).sqrt_()
+        return mean / (1 - first**count) / root.add_(self.floor)
