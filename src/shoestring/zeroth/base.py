@@ -190,8 +190,7 @@ class ZerothOrder(Optimizer):
         """Add a group of parameters, which may have its own `lr` and `weight_decay`.
 
         Raises:
-            OptimizerError: if they cannot be, the group has a setting that is one for all parameters, or moments are
-                recomputed from a past that they have no part in.
+            OptimizerError: if they cannot be, or the group has a setting that is one for all parameters.
         """
         for name in self._own:
             if name in param_group:
@@ -201,11 +200,6 @@ class ZerothOrder(Optimizer):
                 )
         for name in ("lr", "weight_decay"):
             check(type(self).__name__, name, param_group.get(name, 0.0))
-        if self.param_groups and self.shared.get("past"):
-            raise OptimizerError(
-                f"{type(self).__name__}: parameters that come after the first step have no part in the past, of which "
-                "moments are recomputed for all: add them before it, or use moments='stored'"
-            )
         self._settle()
         self._engine = None
         super().add_param_group(param_group)

@@ -6,12 +6,31 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from shoestring.errors import OptimizerError
+from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.checks import check, check_choice
 from shoestring.zeroth.noise.base import Term
 
 Moments = Literal["stored", "recompute"] | int
 NEGLIGIBLE = 1e-4
 """Share of a running mean that the steps before those recomputed would have."""
+
+
+class Remembering(ZerothOrder):
+    """An optimizer whose running means may be made again from the past."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters.
+
+        Raises:
+            OptimizerError: as any optimizer's, or if there is a past to recompute, in which they had no part.
+        """
+        if self.param_groups and self.shared.get("past"):  # There is none yet while the first groups are added.
+            raise OptimizerError(
+                f"{type(self).__name__}: parameters that come after the first step have no part in the past, of which "
+                "moments are recomputed for all: add them before it, or use moments='stored'"
+            )
+        super().add_param_group(param_group)
 
 
 def moment_settings(optimizer: str, moments: Moments, memory: float) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import OptimizerError
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params
 from shoestring.zeroth.checks import check, check_share
-from shoestring.zeroth.history import Moments, moment_settings, remembered
+from shoestring.zeroth.history import Moments, Remembering, moment_settings, remembered
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.spsa import two_sided
@@ -22,7 +22,7 @@ from shoestring.zeroth.update import Update
 
 
 @OPTIMIZERS.register("zo-adam")
-class ZOAdam(ZerothOrder):
+class ZOAdam(Remembering):
     r"""Adam with decoupled weight decay on the estimate of n-SPSA.
 
     Step number t, with the mean g over n directions of (L(theta + eps z) - L(theta - eps z)) / (2 eps) z:

@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
+from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params
 from shoestring.zeroth.checks import check, check_share
-from shoestring.zeroth.history import Moments, moment_settings, remembered
+from shoestring.zeroth.history import Moments, Remembering, moment_settings, remembered
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.spsa import two_sided
@@ -20,7 +20,7 @@ from shoestring.zeroth.update import Update
 
 
 @OPTIMIZERS.register("zo-momentum")
-class ZOMomentum(ZerothOrder):
+class ZOMomentum(Remembering):
     r"""SGD with momentum on the estimate of n-SPSA.
 
     Per step, with the mean g over n directions of (L(theta + eps z) - L(theta - eps z)) / (2 eps) z:
