@@ -43,7 +43,7 @@ def test_a_model_that_is_not_here_is_refused_at_once(lookups: Asked) -> None:
         load_tokenizer(MaskedModel(name="nomodel"))
     with pytest.raises(ModelError, match="the config cannot be loaded"):
         load_longest_input(MaskedModel(name="nomodel"))
-    assert lookups == [("huggingface.co", "https")]
+    assert lookups == [("huggingface.co", 443)]
     assert not constants.HF_HUB_OFFLINE
 
 
@@ -52,7 +52,7 @@ def test_a_data_set_that_is_not_here_is_refused_at_once(lookups: Asked) -> None:
     assert task.sources.hub is not None
     with pytest.raises(DataError, match=r"cannot be loaded: .*; without a network, give data\.source"):
         read_hub(task, task.sources.hub, ["train"], None, None)
-    assert lookups == [("huggingface.co", "https")]
+    assert lookups == [("huggingface.co", 443)]
 
 
 def test_nobody_is_asked_about_a_folder_or_offline(

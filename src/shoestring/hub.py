@@ -46,7 +46,7 @@ def _is_found(endpoint: str, minute: int) -> bool:
         return True
     where = urlsplit(endpoint)
     try:
-        socket.getaddrinfo(where.hostname, where.port or where.scheme)
+        socket.getaddrinfo(where.hostname, where.port or 443)
     except OSError:
         return False
     return True
