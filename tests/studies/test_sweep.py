@@ -16,7 +16,7 @@ import pytest
 from shoestring.errors import ConfigError, OutputError, RunBusyError, RunFolderError, WorkerError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.folder import RunFolder
-from shoestring.runs.record import read_record, write_record
+from shoestring.runs.record import now, read_record, write_record
 from shoestring.runs.run import run
 from shoestring.studies import attempt
 from shoestring.studies.engine import Engine, InOrder
@@ -165,7 +165,7 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(
         nonlocal calls
         calls += 1
         if calls == 3:
-            attempt.leave_failure(config, "runs/x cannot be written: No space left on device", attempt.now())
+            attempt.leave_failure(config, "runs/x cannot be written: No space left on device", now())
             raise OutputError("runs/x cannot be written: No space left on device")
         return run(config, **options)
 
@@ -180,7 +180,7 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(
 
 def test_a_killed_run_that_was_cancelled_before_has_failed(recipe: Write) -> None:
     config = next(iter(Sweep.of([load_study(recipe())]).configs.values()))
-    begun = attempt.now()
+    begun = now()
     attempt.leave_failure(config, "its worker process was ended by SIGKILL", begun)
     first = read_record(config.folder)
     assert first is not None
@@ -194,11 +194,11 @@ def test_a_killed_run_that_was_cancelled_before_has_failed(recipe: Write) -> Non
 
 def test_a_failure_of_an_earlier_attempt_gives_way_to_that_of_this_one(recipe: Write) -> None:
     config = next(iter(Sweep.of([load_study(recipe())]).configs.values()))
-    attempt.leave_failure(config, "the data was not there", attempt.now())
+    attempt.leave_failure(config, "the data was not there", now())
     first = read_record(config.folder)
     assert first is not None
     write_record(config.folder, first.model_copy(update={"finished": "2025-01-01T00:00:00+00:00"}))
-    attempt.leave_failure(config, "its worker process was ended by SIGKILL", attempt.now())
+    attempt.leave_failure(config, "its worker process was ended by SIGKILL", now())
     found = read_record(config.folder)
     assert found is not None
     assert found.error == "its worker process was ended by SIGKILL"

@@ -57,8 +57,9 @@ def test_checkpointed_steps_are_the_steps(kind: str, tuning: str, tmp_path: Path
         assert not any(getattr(module, "gradient_checkpointing", False) for module in subject.model.modules())
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
-        # Not closer: T5's decoder reads one token, whose query has gradients of rounding alone; Adam divides by it.
-        torch.testing.assert_close(found[1][name], value, atol=1e-8, rtol=0)
+        # T5's decoder reads one token: a query of its has gradients of rounding alone, by which Adam divides.
+        alone = kind == "seq2seq" and "decoder" in name and ".SelfAttention.q." in name
+        torch.testing.assert_close(found[1][name], value, atol=1e-8 if alone else 1e-12, rtol=1e-12)
     assert passes[1] == passes[0] + 3  # what is inside a layer is computed again in each of three steps
 
 

@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from shoestring.models.prompted import Passes
 from shoestring.models.scoring import SCORERS, model_inputs
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.environment import environment
+from shoestring.runs.record import now
 
 T = TypeVar("T")
 # For kernels of 32 examples and 32 others, 128 tokens, on a processor.
@@ -45,7 +45,7 @@ def bench_kernels(settings: GramSettings, command: str = "", progress: Progress 
     """
     check_gram_settings(settings)
     device = torch.device(settings.device)
-    begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    begun, clock = now(), time.perf_counter()
     rows: list[GramRow] = []
     with threads(settings.threads):
         for name in settings.models:

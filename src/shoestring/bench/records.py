@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from shoestring.config import Settings
 from shoestring.progress import Progress
 from shoestring.runs.collect import read_records
 from shoestring.runs.environment import environment
-from shoestring.runs.record import Memory, PassCounts, Record, SplitSizes, Weights, write_record
+from shoestring.runs.record import Memory, PassCounts, Record, SplitSizes, Weights, now, write_record
 from shoestring.seeds import numpy_stream
 from shoestring.studies.against import compare
 from shoestring.studies.recipes import find_recipe
@@ -62,7 +61,7 @@ class RecordReport(Settings):
 
 def bench_records(settings: RecordSettings, command: str, progress: Progress) -> RecordReport:
     """Measure reading records, tables of them, and the whole command."""
-    begin, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    begin, started = time.perf_counter(), now()
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -21,6 +20,7 @@ from shoestring.models.scoring import SCORERS
 from shoestring.progress import Progress, Silent
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.runs.environment import environment
+from shoestring.runs.record import now
 from shoestring.seeds import torch_stream
 from shoestring.tasks.spec import Task
 
@@ -96,7 +96,7 @@ def bench_scoring(settings: ScoringSettings, command: str = "", progress: Progre
     """
     shape, device = shape_named(settings.model), torch.device(settings.device)
     check(shape, settings)
-    begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    begun, clock = now(), time.perf_counter()
     with threads(settings.threads):
         model = shape.build(getattr(torch, settings.dtype), device)
         contests = list(_contests(model, settings))

@@ -7,7 +7,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
@@ -24,6 +23,7 @@ from shoestring.errors import ModelError, ShoestringError
 from shoestring.memory import PeakMemory
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.environment import environment
+from shoestring.runs.record import now
 from shoestring.tuning.base import TUNINGS
 
 FLOOR, FROZEN = "forward + backward", "weights frozen"
@@ -108,7 +108,7 @@ def bench_tuning(settings: TuningBenchSettings, command: str = "", progress: Pro
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device='cuda': this machine has no CUDA device; use cpu")
     device, progress = torch.device(settings.device), progress or Silent()
-    begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    begun, clock = now(), time.perf_counter()
     rows: list[TuningRow] = []
     weights: dict[str, int] = {}
     with threads(settings.threads):

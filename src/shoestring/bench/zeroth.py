@@ -7,7 +7,6 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from shoestring.bench.work import Work, check, prepare
 from shoestring.errors import ModelError, ShoestringError
 from shoestring.progress import Bar, Progress, Silent
 from shoestring.runs.environment import environment
+from shoestring.runs.record import now
 from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.directions.base import DIRECTIONS
 from shoestring.zeroth.engines.base import ENGINES
@@ -42,7 +42,7 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
     """
     check_settings(settings)
     progress, device = progress or Silent(), torch.device(settings.device)
-    begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    begun, clock = now(), time.perf_counter()
     weights: dict[str, int] = {}
     steps, kernels = [], []
     noise_for(torch.empty(0, device=device))  # Now: what it logs belongs to no contestant.

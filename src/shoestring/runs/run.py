@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ from shoestring.runs.record import (
     Record,
     SplitSizes,
     Weights,
+    now,
     read_record,
     write_record,
 )
@@ -248,12 +248,12 @@ def _warm_up(config: RunConfig, prepared: Prepared) -> None:
 
 def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress: Progress) -> Record:
     subject, prompts = prepared.subject, prepared.prompts
-    started = _now()
+    started = now()
     _begin(config, prepared, folder)
 
     def record(status: str, **more: Any) -> Record:
         facts = {"run_id": config.run_id, "status": status, "config": config.model_dump(mode="json")}
-        facts |= {"split": _sizes(prepared), "weights": _weights(subject), "started": started, "finished": _now()}
+        facts |= {"split": _sizes(prepared), "weights": _weights(subject), "started": started, "finished": now()}
         facts |= {"model_fingerprint": prepared.inputs.model, "environment": environment(subject.model.device)}
         return Record.model_validate(facts | more)
 
@@ -382,7 +382,3 @@ def _one_process() -> None:
             f"this run was started by {size} processes at once; start it with one. What spreads over processes is the "
             "computation of kernels from Python, shoestring.kernels.compute_kernels"
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,14 +8,13 @@ import resource
 import sys
 import time
 from collections import OrderedDict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shoestring.config import canonical_json
 from shoestring.data.splits import draw
 from shoestring.errors import OutputError, PrunedError, RunBusyError, ShoestringError, WorkerError
 from shoestring.runs.folder import RunFolder, is_held
-from shoestring.runs.record import RESULT, Record, read_record, write_record
+from shoestring.runs.record import RESULT, Record, now, read_record, write_record
 from shoestring.runs.run import run
 from shoestring.studies.launchers.base import Ended
 
@@ -81,11 +80,6 @@ class Attempts:
             gc.collect()
             gc.freeze()
             self._settled = True
-
-
-def now() -> str:
-    """Return the time, as records have it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def leave_failure(config: RunConfig, text: str, begun: str) -> None:

@@ -11,8 +11,9 @@ from typing import Protocol
 from shoestring.errors import OutputError, ShoestringError, WorkerError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.folder import is_held
+from shoestring.runs.record import now
 from shoestring.runs.run import finished
-from shoestring.studies.attempt import leave_failure, now, told
+from shoestring.studies.attempt import leave_failure, told
 from shoestring.studies.launchers.base import Ended, Launcher, Pool
 from shoestring.studies.queues import InOrder, Queue
 
@@ -53,8 +54,7 @@ class Engine:
     watcher: Watcher
     force: bool = False
     stop_on_failure: bool = False
-    _running: dict[Path, RunConfig] = field(default_factory=dict[Path, RunConfig])
-    _begun: dict[Path, str] = field(default_factory=dict[Path, str])
+    _running: dict[Path, tuple[RunConfig, str]] = field(default_factory=dict[Path, tuple[RunConfig, str]])
     _later: list[tuple[float, RunConfig]] = field(default_factory=list[tuple[float, RunConfig]])
     _lost: Counter[Path] = field(default_factory=Counter[Path])
     _failure: BaseException | None = None
@@ -123,12 +123,12 @@ class Engine:
         if config.folder in self._running or is_held(config.folder):
             self._later.append((time.monotonic() + _LATER, config))
             return
-        self._running[config.folder], self._begun[config.folder] = config, now()
+        self._running[config.folder] = config, now()
         self.watcher.began(config)
         pool.submit(config, force=self.force, limits=queue.limits(config))
 
     def _end(self, queue: Queue, ended: Ended) -> None:
-        config = self._running.pop(ended.place)
+        config, begun = self._running.pop(ended.place)
         if ended.how == "busy":
             self._later.append((time.monotonic() + _LATER, config))
             self.watcher.ended(ended)
@@ -136,13 +136,13 @@ class Engine:
             self._refused = self._refused or _disk(ended)
             self.watcher.ended(ended)
         elif ended.how == "lost":
-            self._lose(queue, config, ended)
+            self._lose(queue, config, begun, ended)
         elif ended.how == "failed":
             self._fail(queue, ended)
         else:
             self._tell(queue, ended)
 
-    def _lose(self, queue: Queue, config: RunConfig, ended: Ended) -> None:
+    def _lose(self, queue: Queue, config: RunConfig, begun: str, ended: Ended) -> None:
         """Begin a lost run again where the launcher says so; else it failed, and its folder says that."""
         self._lost[ended.place] += 1
         if self._lost[ended.place] <= self.launcher.begin_again:
@@ -151,7 +151,7 @@ class Engine:
             return
         error = ended.error or WorkerError("its worker was lost")
         try:
-            leave_failure(config, f"{told(error)}; it goes on from its last checkpoint", self._begun[ended.place])
+            leave_failure(config, f"{told(error)}; it goes on from its last checkpoint", begun)
         except OutputError as refused:
             self._refused = self._refused or refused
         except ShoestringError as why:
