@@ -72,12 +72,12 @@ class Projection:
         """
         kept = self.kept(size, axis)
         if kept == size:
-            return torch.eye(size)[:, first:last]
+            return torch.eye(size, dtype=torch.float32)[:, first:last]
         spans = []
         for span in range(first // _SPAN, (last - 1) // _SPAN + 1):
             stream = torch_stream(self.seed, "projection", name, axis, kept, span)
             if self.distribution == "normal":
-                drawn = torch.randn((_SPAN, kept), generator=stream)
+                drawn = torch.randn((_SPAN, kept), generator=stream, dtype=torch.float32)
             else:
                 drawn = torch.randint(0, 2, (_SPAN, kept), generator=stream, dtype=torch.int8).float() * 2 - 1
             spans.append(drawn)
@@ -144,7 +144,7 @@ class _Projecting(Sketcher):
     def _looked_up(self, ids: Tensor, name: str, size: int) -> Tensor:
         """Return the columns of the random matrix for ids [n, T], as [n, T, kept]."""
         kept = self._projection.kept(size, "rows")
-        found = torch.zeros((*ids.shape, kept), device=ids.device)
+        found = torch.zeros((*ids.shape, kept), dtype=torch.float32, device=ids.device)
         for span in (ids // _SPAN).unique().tolist():
             start, stop = span * _SPAN, min((span + 1) * _SPAN, size)
             numbers = self._projection.numbers(name, "rows", size, start, stop).to(ids.device)

@@ -269,7 +269,7 @@ class ZerothOrder(Optimizer):
             self._closure = None
         self._estimate = found
         self.last_projected_grads = found.projected_grads
-        self.last_loss = torch.tensor(found.loss)
+        self.last_loss = torch.tensor(found.loss, dtype=torch.float32)
         if self.observer is not None:
             self.observer.estimated()
         return self.last_loss

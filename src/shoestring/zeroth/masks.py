@@ -120,10 +120,12 @@ def largest(values: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
 def at_random(params: Mapping[str, Tensor], fraction: float, seed: int) -> dict[str, Tensor]:
     """Return masks in which each element is chosen with probability `fraction`, from (seed, "mask", name)."""
     _check_fraction(fraction)
-    return {
-        name: (torch.rand(param.shape, generator=torch_stream(seed, "mask", name)) < fraction).to(param.device)
-        for name, param in params.items()
-    }
+
+    def drawn(name: str, param: Tensor) -> Tensor:
+        stream = torch_stream(seed, "mask", name)
+        return (torch.rand(param.shape, generator=stream, dtype=torch.float32) < fraction).to(param.device)
+
+    return {name: drawn(name, param) for name, param in params.items()}
 
 
 def squared_gradients(params: Mapping[str, Tensor], closures: Iterable[Closure]) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ class StreamUpdate(ABC):
 def estimated(directions: Directions, terms: Sequence[Term], tensor: Trained, start: int, stop: int) -> Tensor:
     """Return elements start ... stop of the sum of coefficient * z(seed), in the dtype sums are made in."""
     total = torch.zeros(stop - start, dtype=wide(tensor.param.dtype), device=tensor.param.device)
-    z = torch.empty(stop - start, device=tensor.param.device)
+    z = torch.empty(stop - start, dtype=torch.float32, device=tensor.param.device)
     for seed, coefficient in terms:
         directions.fill(z, tensor, seed, start)
         total += z.to(total.dtype) * coefficient

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.utils import skip_init
 from shoestring.errors import OptimizerError, UnknownNameError
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.engines.base import ENGINES
+from shoestring.zeroth.noise import using
 
 NAMES = OPTIMIZERS.names()
 # Settings for the few whose defaults are made for large models.
@@ -97,6 +98,34 @@ def test_a_resumed_optimizer_goes_on_bit_for_bit(name: str, engine: str, copied_
     assert same(model.weights(), other.weights())
     assert not same(model.weights(), Model().weights())
     assert resumed.shared["steps"] == 9
+
+
+@pytest.fixture
+def default_dtype() -> Iterator[Callable[[torch.dtype], None]]:
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    ("engine", "backend"), [*((engine, "numba") for engine in ENGINES.names()), ("replay", "torch")]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_global_default_dtype_changes_nothing(
+    name: str, engine: str, backend: str, default_dtype: Callable[[torch.dtype], None]
+) -> None:
+    found = []
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        model = Model()
+        default_dtype(dtype)
+        optimizer = build(name, model.named_parameters(), engine=engine, seed=2)
+        with using(backend):
+            train(optimizer, model, 2)
+            optimizer.finalize()
+        default_dtype(torch.float32)
+        found.append(model.weights())
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
 
 
 @pytest.mark.parametrize("name", NAMES)

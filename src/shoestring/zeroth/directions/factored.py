@@ -243,7 +243,7 @@ def check_rank(directions: str, rank: int) -> int:
 
 def normal(tensor: Trained, seed: int, start: int, shape: tuple[int, int]) -> Tensor:
     """Return independent N(0, 1) numbers of shape `shape`, number `start` of the tensor's stream being the first."""
-    out = torch.empty(shape[0] * shape[1], device=tensor.param.device)
+    out = torch.empty(shape[0] * shape[1], dtype=torch.float32, device=tensor.param.device)
     noise_for(out).fill(out, Source(tensor.key, "gaussian"), seed, start)
     return out.view(shape)
 

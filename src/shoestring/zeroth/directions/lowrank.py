@@ -77,7 +77,8 @@ class LowRank(Factored):
             if place not in before:
                 missing.setdefault(place[2], []).append((place, size * self.rank))
         for device, places in missing.items():
-            parts = torch.zeros(sum(count for _, count in places), device=device).split([count for _, count in places])
+            counts = [count for _, count in places]
+            parts = torch.zeros(sum(counts), dtype=torch.float32, device=device).split(counts)
             noise_for(parts[0]).add_all(
                 Addition(part, Source(key, "gaussian"), [(seed, 1.0)])
                 for part, ((_, key, _, seed, _), _) in zip(parts, places, strict=True)

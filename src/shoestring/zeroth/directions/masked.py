@@ -44,7 +44,7 @@ class Masked(Directions):
         out.zero_()
         if self.touches(tensor):
             places, before = self._inside(tensor, start, start + len(out))
-            few = torch.empty(len(places), device=out.device)
+            few = torch.empty(len(places), dtype=torch.float32, device=out.device)
             self.base.fill(few, tensor, seed, before)
             out[places] = few
 

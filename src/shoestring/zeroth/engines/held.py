@@ -164,9 +164,8 @@ class Displaced(Factored):
         if place < len(pieces):
             return pieces[place]
         param = tensor.param  # There are more pieces of other matrices.
-        return Piece(
-            param.new_zeros(param.shape[0], 1).to(wide(param.dtype)), torch.zeros(param[0].numel(), 1).to(param.device)
-        )
+        right = torch.zeros(param[0].numel(), 1, dtype=torch.float32, device=param.device)
+        return Piece(param.new_zeros(param.shape[0], 1, dtype=wide(param.dtype)), right)
 
 
 class _Moved(Directions):

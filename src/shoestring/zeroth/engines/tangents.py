@@ -43,7 +43,7 @@ def slope(closure: Closure, tensors: Sequence[Trained], directions: Directions, 
 
 
 def _dual(tensor: Trained, directions: Directions, seed: int) -> Tensor:
-    z = torch.empty(tensor.param.numel(), device=tensor.param.device)
+    z = torch.empty(tensor.param.numel(), dtype=torch.float32, device=tensor.param.device)
     directions.fill(z, tensor, seed)
     with warnings.catch_warnings():
         # The first dual number of a process makes torch load rules that are written with what it has deprecated.

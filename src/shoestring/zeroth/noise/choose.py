@@ -55,7 +55,7 @@ def _best(device: str) -> Noise:
     try:
         backend = _made(name)
         # Compile now, or load what an earlier process compiled: what would fail later fails here.
-        backend.add(torch.zeros(1, device=device), Source(0, "gaussian"), [(0, 1.0)])
+        backend.add(torch.zeros(1, dtype=torch.float32, device=device), Source(0, "gaussian"), [(0, 1.0)])
         return backend
     except Exception as error:
         _LOG.warning(

@@ -64,7 +64,8 @@ class NumbaNoise(Noise):
         """Compute weight <- round(keep * weight + sum of coefficient * z) in place, z = left right', for each."""
         jobs = []
         for weight, key, terms, start, keep in products:
-            factors = [(left, right.T.contiguous()) for (left, right), _ in terms]
+            # The kernel is given addresses, and reads what lies there as float32 rows.
+            factors = [(left.float().contiguous(), right.float().T.contiguous()) for (left, right), _ in terms]
             sums = _sums(range(len(terms)), [[coefficient for _, coefficient in terms]], weight.dtype, keep)
             source = Source(key, "gaussian")
             jobs.append(_Job(weight, weight, source, sums, start, rounding=rounding, products=factors))

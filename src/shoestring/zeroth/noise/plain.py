@@ -77,7 +77,7 @@ class PlainNoise(Noise):
 def summed(fill: Fill, weight: Tensor, terms: Sequence[Term], start: int, keep: float = 1.0) -> Tensor:
     """Return keep * weight + sum over terms of coefficient * z(seed) [n], unrounded; `weight` [n] from `start`."""
     total = weight.to(wide(weight.dtype)) * rounded(keep, weight.dtype)
-    z = torch.empty(len(weight), device=weight.device)
+    z = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
     for seed, coefficient in terms:
         if factor := rounded(coefficient, weight.dtype):
             fill(z, seed, start)
@@ -117,7 +117,7 @@ def make_points(
     for begin in range(0, len(weight), CHUNK):
         part = weight[begin : begin + CHUNK]
         sums = [part.to(wide(part.dtype)) for _ in coefficients]
-        z = torch.empty(len(part), device=part.device)
+        z = torch.empty(len(part), dtype=torch.float32, device=part.device)
         for place, seed in enumerate(seeds):
             fill(z, seed, start + begin)
             for point, row in enumerate(coefficients):

@@ -153,7 +153,7 @@ class HiZOOUpdate(StreamUpdate):
 
     def move(self, tensor: Trained, start: int, stop: int) -> Tensor:
         """Return slope * z / sqrt(H)."""
-        noise = torch.empty(stop - start, device=tensor.param.device)
+        noise = torch.empty(stop - start, dtype=torch.float32, device=tensor.param.device)
         self.directions.fill(noise, tensor, self.seed, start)
         z = noise.to(wide(tensor.param.dtype))
         root = None if self.factored is None else self.factored(tensor, start, stop)

@@ -90,7 +90,7 @@ class HiZOOL(HiZOO):
         across, down = torch.empty_like(rows), torch.zeros_like(columns)
         for block in row_blocks(tensor, 0, height * width):
             first, last = block.rows
-            z = torch.empty(block.end - block.begin, device=device)
+            z = torch.empty(block.end - block.begin, dtype=torch.float32, device=device)
             self.directions.fill(z, tensor, seed, block.begin)
             squares = z.view(last - first, width).to(dtype).square_()
             across[first:last] = squares @ columns

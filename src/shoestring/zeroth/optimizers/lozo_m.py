@@ -94,7 +94,7 @@ class LOZOM(PeriodicBasis):
         ((seed, slope),) = estimate.terms
         factors = family.factors(tensor, seed)
         if factors is None:
-            along = torch.empty(tensor.param.numel(), device=tensor.param.device)
+            along = torch.empty(tensor.param.numel(), dtype=torch.float32, device=tensor.param.device)
             family.vectors.fill(along, tensor, seed)
         else:
             along = factors[0]

@@ -40,7 +40,7 @@ class Fisher(Settings):
         from shoestring.tuning.apet.gradients import draw, gradients, needed
 
         look = needed(look, self.kind)
-        sums = {site.name: torch.zeros(site.size, device=site.param.device) for site in sites}
+        sums = {site.name: torch.zeros(site.size, dtype=torch.float32, device=site.param.device) for site in sites}
         for number in draw(look, self.examples, seed, "fisher"):
             for site, grad in gradients(look, sites, [number]):
                 sums[site.name] += grad.view(-1).float().square()
