@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -134,8 +135,40 @@ def test_parameters_added_later_get_what_is_measured_of_parameters(make: Any) ->
 def test_a_state_of_another_optimizer_is_refused() -> None:
     state = MeZO(network().named_parameters()).state_dict()
     optimizer = HiZOO(network().named_parameters())
+    with pytest.raises(OptimizerError, match="HiZOO: the state was saved by MeZO: make that to go on"):
+        optimizer.load_state_dict(state)
+    del state["param_groups"][0]["optimizer"]  # As in those of earlier versions.
     with pytest.raises(OptimizerError, match="HiZOO: the state has no floor, smoothing: it is another optimizer's"):
         optimizer.load_state_dict(state)
+    again = MeZO(network().named_parameters())
+    again.load_state_dict(state)
+    assert again.state_dict()["param_groups"][0]["optimizer"] == "MeZO"
+
+
+def test_a_state_of_tensors_without_names_is_refused_where_they_have_names() -> None:
+    state = MeZO(network().parameters()).state_dict()
+    with pytest.raises(OptimizerError, match="saved of parameters without names, .* make it with model.parameters()"):
+        MeZO(network().named_parameters()).load_state_dict(state)
+
+
+def test_a_state_of_tensors_with_names_brings_them_along() -> None:
+    model, other = network(), network()
+    whole, resumed = MeZO(model.named_parameters(), lr=1e-2), MeZO(other.parameters())
+    resumed.finalize()  # Its engine is made, of tensors without names.
+    resumed.load_state_dict(whole.state_dict())
+    for optimizer, trained in ((whole, model), (resumed, other)):
+        optimizer.step(lambda trained=trained: loss_of(trained))
+        optimizer.finalize()
+    for param, value in zip(other.parameters(), model.parameters(), strict=True):
+        assert torch.equal(param, value)
+
+
+def test_settings_that_are_numbers_of_numpy_are_saved_as_pythons(tmp_path: Any) -> None:
+    groups = [{"params": list(network().named_parameters()), "lr": np.float32(0.5)}]
+    optimizer = MeZO(groups, lr=np.float64(1e-3), eps=np.float64(1e-2), seed=np.int64(3), weight_decay=np.float32(0.25))
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    options = torch.load(tmp_path / "state.pt", weights_only=True)["param_groups"][0]
+    assert [options[name] for name in ("lr", "eps", "seed", "weight_decay")] == [0.5, 1e-2, 3, 0.25]
 
 
 @pytest.mark.parametrize("engine", ENGINES.names())
@@ -299,3 +332,65 @@ def test_a_state_of_other_directions_or_rounding_is_refused(name: str, value: st
     with pytest.raises(OptimizerError, match=message):
         optimizer.load_state_dict(saved)
     assert optimizer.shared["seed"] == 5
+
+
+def test_tensors_of_one_name_are_refused() -> None:
+    first, second = network(), network()
+    groups = [{"params": list(model.named_parameters())} for model in (first, second)]
+    with pytest.raises(OptimizerError, match=r"2 tensors are named 0\.weight: they would be moved along the same"):
+        MeZO(groups).step(lambda: loss_of(first) - loss_of(second))
+
+
+def test_tensors_that_share_memory_are_refused_and_one_frozen_is_not() -> None:
+    model = network()
+    whole = nn.Parameter(torch.zeros(40))
+    one, other = nn.Parameter(whole.data[:30]), nn.Parameter(whole.data[20:])
+    named = [*model.named_parameters(), ("one", one), ("other", other)]
+    with pytest.raises(OptimizerError, match=r"tensors one and other share memory: .* or freeze one of them"):
+        MeZO(named).step(lambda: loss_of(model))
+    other.requires_grad_(False)
+    MeZO(named).step(lambda: loss_of(model))
+
+
+NO_BATCH: dict[str, tuple[Any, str]] = {
+    "none": ([], "micro_batches=none; give a list of batches"),
+    "generator": ((batch for batch in [{"x": INPUTS}]), "micro_batches=generator; give a list of batches"),
+    "nothing": ([{}], r"a batch of \[\] has no examples"),
+    "empty": ([{"x": INPUTS[:0]}], r"a batch of \['x'\] has no examples"),
+    "no tensor": ([{"x": None}], r"a batch of \['x'\] has no examples: its first entry must be a tensor"),
+    "shared": ([{"x": INPUTS, "k": torch.ones(1, 4)}], r"k is of shape \[1, 4\], and there are 6 examples"),
+    "number": ([{"x": INPUTS, "k": 2.0}], "k is a float, and there are 6 examples"),
+}
+
+
+@pytest.mark.parametrize("engine", ["replay", {"kind": "paired", "max_rows": 4}])
+@pytest.mark.parametrize("case", NO_BATCH)
+def test_batches_that_hold_no_examples_or_cannot_be_cut_are_refused(case: str, engine: Any) -> None:
+    batches, message = NO_BATCH[case]
+    model = network()
+
+    def losses(batch: dict[str, Any]) -> Tensor:
+        return functional.cross_entropy(model(batch["x"] * batch.get("k", 1)).float(), LABELS, reduction="none")
+
+    before = [param.clone() for param in model.parameters()]
+    with pytest.raises(OptimizerError, match="PerExample: " + message):
+        closure = PerExample(losses, batches)
+        optimizer = MeZO(model.named_parameters(), engine=engine)
+        optimizer.step(closure if engine != "replay" else lambda: closure.mean(4))
+    for param, value in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(param, value)
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+@pytest.mark.parametrize(
+    ("found", "message"), [([1.0], "list"), (1.5, "one number"), (torch.tensor(1.0), "one number")]
+)
+def test_what_is_no_losses_of_examples_is_refused(found: Any, message: str, engine: str) -> None:
+    model = network()
+
+    def losses(batch: dict[str, Tensor]) -> Any:
+        model(batch["x"])
+        return found
+
+    with pytest.raises(OptimizerError, match=f"losses returned {message}; it must return a tensor of one loss"):
+        MeZO(model.named_parameters(), engine=engine).step(PerExample(losses, [{"x": INPUTS}]))

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from shoestring.errors import OptimizerError, TrajectoryError, UnknownNameError
 from shoestring.registry import Registry
 from shoestring.seeds import derive
-from shoestring.zeroth.checks import check, check_choice
+from shoestring.zeroth.checks import check, check_choice, python_number
 from shoestring.zeroth.closures import Closure, Recorded
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions
 from shoestring.zeroth.engines.base import Engine, EngineChoice, make_engine
@@ -24,6 +24,7 @@ from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.observer import Observer, noting
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.residual import WithResidual
+from shoestring.zeroth.states import check_state
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.update import Rate, TermsUpdate, Update
 
@@ -132,7 +133,7 @@ class ZerothOrder(Optimizer):
             raise UnknownNameError(f"{type(self).__name__} setting", unknown, ["lr", *own, *_DEFAULTS])
         directions = settings["directions"]
         family = directions if isinstance(directions, str) else type(directions).__name__
-        kept = {"directions": family, "rounding": settings["rounding"]}
+        kept = {"optimizer": type(self).__name__, "directions": family, "rounding": settings["rounding"]}
         own = {"seed": settings["seed"], "steps": 0, "skipped": 0, **kept, **own}
         for name, value in {"lr": lr, "weight_decay": settings["weight_decay"]}.items():
             check(type(self).__name__, name, value)
@@ -150,9 +151,9 @@ class ZerothOrder(Optimizer):
         self.rounding: Rounding = settings["rounding"]
         self.nonfinite: str = settings["nonfinite"]
         self._own = tuple(own)
-        super().__init__(params, {"lr": lr, "weight_decay": settings["weight_decay"]})
+        super().__init__(params, {"lr": python_number(lr), "weight_decay": python_number(settings["weight_decay"])})
         # Numbers in a parameter group are saved and restored with it: the first one carries what is one per optimizer.
-        self.param_groups[0].update(own)
+        self.param_groups[0].update({name: python_number(value) for name, value in own.items()})
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()
@@ -200,6 +201,9 @@ class ZerothOrder(Optimizer):
                 )
         for name in ("lr", "weight_decay"):
             check(type(self).__name__, name, param_group.get(name, 0.0))
+        param_group |= {
+            name: python_number(param_group[name]) for name in ("lr", "weight_decay") if name in param_group
+        }
         self._settle()
         self._engine = None
         super().add_param_group(param_group)
@@ -211,21 +215,13 @@ class ZerothOrder(Optimizer):
             float32 beside half-precision weights. Here it keeps its dtype, and moves to the parameter's device.
 
         Raises:
-            OptimizerError: if it is another optimizer's, or of one with other directions or rounding.
+            OptimizerError: if it is another optimizer's, or of one with other directions, rounding, or without names.
         """
-        missing = ", ".join(sorted(name for name in self._own if name not in state_dict["param_groups"][0]))
-        if missing:
-            raise OptimizerError(f"{type(self).__name__}: the state has no {missing}: it is another optimizer's")
-        for name in ("directions", "rounding"):
-            saved, here = state_dict["param_groups"][0][name], self.shared[name]
-            if saved != here:
-                raise OptimizerError(
-                    f"{type(self).__name__}: the state was saved with {name}={saved!r}, and this optimizer has "
-                    f"{name}={here!r}: make it with the same to go on"
-                )
+        check_state(type(self).__name__, self._own, state_dict["param_groups"], self.param_groups)
         self._settle()
         super().load_state_dict(state_dict)
-        self._estimate = None
+        self.shared["optimizer"] = type(self).__name__
+        self._estimate = self._engine = None  # Names of parameters are loaded, too, and directions made from them.
         saved = [number for group in state_dict["param_groups"] for number in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for number, param in zip(saved, params, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from shoestring.errors import OptimizerError
@@ -51,3 +52,8 @@ def check_choice(optimizer: str, name: str, value: Any, allowed: Sequence[Any]) 
     if value not in allowed:
         names = ", ".join(map(repr, allowed))
         raise OptimizerError(f"{optimizer}: {name}={value!r}; allowed: {names}")
+
+
+def python_number(value: Any) -> Any:
+    """Return a number of numpy's as Python's own: in a file of a state, only those load without trust in its maker."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,18 @@ class PerExample:
     losses: Callable[[dict[str, Tensor]], Tensor]
     micro_batches: Sequence[dict[str, Tensor]]
 
+    def __post_init__(self) -> None:
+        """Refuse what has no batches, or can be gone through once only.
+
+        Raises:
+            OptimizerError: if it is so.
+        """
+        if not isinstance(self.micro_batches, Sequence) or not self.micro_batches:
+            what = "none" if isinstance(self.micro_batches, Sequence) else type(self.micro_batches).__name__
+            raise OptimizerError(
+                f"PerExample: micro_batches={what}; give a list of batches: PerExample(losses, [batch])"
+            )
+
     def __call__(self) -> Tensor:
         """Return the loss, a scalar."""
         return self.mean(None)
@@ -46,19 +59,48 @@ class PerExample:
         return torch.stack([self._mean(batch, rows) for batch in self.micro_batches]).mean()
 
     def _mean(self, batch: dict[str, Tensor], rows: int | None) -> Tensor:
-        found = [self.losses(part) for part in pieces(batch, rows)]
+        found = [self._losses(part) for part in pieces(batch, rows)]
         losses = found[0] if len(found) == 1 else torch.cat(found)
         return losses.to(torch.promote_types(losses.dtype, torch.float32)).mean()
 
+    def _losses(self, batch: dict[str, Tensor]) -> Tensor:
+        losses = self.losses(batch)
+        if not isinstance(losses, Tensor) or not losses.ndim:
+            found = "one number" if isinstance(losses, (Tensor, float)) else type(losses).__name__
+            raise OptimizerError(f"PerExample: losses returned {found}; it must return a tensor of one loss an example")
+        return losses
+
 
 def pieces(batch: dict[str, Tensor], rows: int | None) -> Iterator[dict[str, Tensor]]:
-    """Yield a batch in pieces of at most `rows` examples; None leaves it whole."""
-    count = len(next(iter(batch.values())))
+    """Yield a batch in pieces of at most `rows` examples; None leaves it whole.
+
+    Raises:
+        OptimizerError: if it has no examples, or is to be cut and not all tensors have them as their first axis.
+    """
+    count = _rows(next(iter(batch.values()), None))
+    if not count:
+        raise OptimizerError(
+            f"PerExample: a batch of {sorted(batch)} has no examples: its first entry must be a tensor [N, ...]"
+        )
     if rows is None or rows >= count:
         yield batch
         return
+    for name, value in batch.items():
+        if _rows(value) != count:
+            found = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise OptimizerError(
+                f"PerExample: {name} is {found}, and there are {count} examples: a batch that is cut for max_rows must "
+                "have them as the first axis of everything; what they share belongs into the function of losses"
+            )
     for start in range(0, count, max(1, rows)):
         yield {name: value[start : start + max(1, rows)] for name, value in batch.items()}
+
+
+def _rows(value: Any) -> int:
+    """Return the length of a tensor's first axis, or of a list; 0 for what has none."""
+    if isinstance(value, Tensor):
+        return len(value) if value.ndim else 0
+    return len(value) if isinstance(value, (list, tuple)) else 0
 
 
 class Recorded:

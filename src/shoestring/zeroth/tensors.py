@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,7 +45,7 @@ def trained_tensors(param_groups: list[dict[str, Any]]) -> list[Trained]:
 
     Raises:
         OptimizerError: if one has no memory (it is on the meta device), or none that can be seen as one axis, or a
-            dtype that directions are not made for.
+            dtype that directions are not made for; if two have the same name, or share memory.
     """
     found, place = [], 0
     for number, group in enumerate(param_groups):
@@ -54,6 +56,8 @@ def trained_tensors(param_groups: list[dict[str, Any]]) -> list[Trained]:
                 _check(name, param)
                 found.append(Trained(key_of(name) if names is not None else place, name, param, number))
             place += 1
+    _check_names(found)
+    _check_memory(found)
     return found
 
 
@@ -78,3 +82,28 @@ def _check(name: str, param: Tensor) -> None:
             f"tensor {name} of shape {list(param.shape)} is not contiguous; make it so before training: "
             "param.data = param.data.contiguous()"
         )
+
+
+def _check_names(tensors: list[Trained]) -> None:
+    counts = Counter(tensor.name for tensor in tensors)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise OptimizerError(
+            f"{counts[twice]} tensors are named {twice}: they would be moved along the same direction; name those of "
+            f'several models apart, as in [("first.{twice}", ...), ("second.{twice}", ...)]'
+        )
+
+
+def _check_memory(tensors: list[Trained]) -> None:
+    """Refuse tensors that overlap: each would be perturbed without the other, or both in place, one after the other."""
+    spans = sorted(
+        (tensor.param.data_ptr(), tensor.param.data_ptr() + tensor.param.nbytes, tensor.name)
+        for tensor in tensors
+        if tensor.param.numel() and tensor.param.data_ptr()
+    )
+    for (_, end, name), (start, _, other) in pairwise(spans):
+        if start < end:
+            raise OptimizerError(
+                f"tensors {name} and {other} share memory: make them one parameter, as in module.weight = other.weight, "
+                "or freeze one of them"
+            )

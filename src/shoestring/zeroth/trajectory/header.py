@@ -18,6 +18,7 @@ from shoestring.zeroth.trajectory.plain import is_plain, plain
 FORMAT = 2
 _SHORT = 8
 """Hexadecimal digits of a tensor's digest; the digest of all together has 64."""
+_NO_OPTIONS = ("params", "param_names", "optimizer")
 
 
 class TensorFacts(Settings):
@@ -134,9 +135,7 @@ def kind_of(engine: str | Mapping[str, Any]) -> str:
 
 def options_of(group: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of the options of a parameter group, as plain values; those that are none are left out."""
-    return {
-        name: plain(value) for name, value in group.items() if name not in ("params", "param_names") and is_plain(value)
-    }
+    return {name: plain(value) for name, value in group.items() if name not in _NO_OPTIONS and is_plain(value)}
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
