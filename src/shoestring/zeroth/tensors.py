@@ -104,6 +104,6 @@ def _check_memory(tensors: list[Trained]) -> None:
     for (_, end, name), (start, _, other) in pairwise(spans):
         if start < end:
             raise OptimizerError(
-                f"tensors {name} and {other} share memory: make them one parameter, as in module.weight = other.weight, "
-                "or freeze one of them"
+                f"tensors {name} and {other} share memory: make them one parameter (module.weight = other.weight), or "
+                "freeze one of them"
             )
