@@ -199,6 +199,15 @@ def test_weights_that_overflow_do_not_poison_their_residual() -> None:
 
 
 @half
+def test_what_is_not_a_number_stays_so_in_a_weight_with_a_residual(dtype: torch.dtype) -> None:
+    bits = torch.tensor([0x7FFFFFFF, -1, 0x7F800001, 0x7FC00000], dtype=torch.int64).to(torch.int32)
+    weight, residual = torch.ones(4, dtype=dtype), torch.ones(4, dtype=torch.int16)
+    split(bits.view(torch.float32), weight, residual)
+    assert weight.isnan().all()
+    assert not residual.any()
+
+
+@half
 def test_half_way_numbers_go_one_way_and_come_back(dtype: torch.dtype) -> None:
     unit = torch.finfo(dtype).eps
     values = [sign * (1 + (number + 0.5) * unit) for number in range(6) for sign in (1, -1)]

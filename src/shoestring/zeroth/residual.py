@@ -65,7 +65,7 @@ def split(whole: Tensor, weight: Tensor, residual: Tensor) -> None:
     For bfloat16 numbers half-way are rounded away from zero, so that the rest of bits always fits in 16.
     """
     if weight.dtype is torch.bfloat16:
-        bits = whole.view(torch.int32)
+        bits = whole.view(torch.int32).masked_fill(whole.isnan(), 0x7FC00000)  # Others would carry into the sign.
         high = (bits + (1 << 15)) >> 16
         weight.view(torch.int16).copy_(high)
         residual.copy_(bits - (high << 16))
