@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from shoestring.errors import TrajectoryError, suggest
 from shoestring.zeroth.base import ZerothOrder
+from shoestring.zeroth.trajectory.engine import engine_at, kind_asked
 from shoestring.zeroth.trajectory.header import (
     TensorFacts,
     common_of,
     digest,
     frozen_digest,
+    kind_of,
     name_of,
     options_of,
     short_digest,
@@ -33,7 +35,7 @@ def check_same(optimizer: ZerothOrder, trajectory: Trajectory) -> int:
     if (name := name_of(optimizer)) != header.optimizer:
         raise TrajectoryError(f"{place} is a log of {header.optimizer!r}, not of {name!r}")
     for setting, wanted in header.common.items():
-        if (found := common_of(optimizer)[setting]) != wanted:
+        if setting != "engine" and (found := common_of(optimizer)[setting]) != wanted:
             raise TrajectoryError(f"{place} is a log of an optimizer with {setting}={wanted!r}, not {found!r}")
     if len(optimizer.param_groups) != len(header.groups):
         raise TrajectoryError(
@@ -57,6 +59,7 @@ def check_same(optimizer: ZerothOrder, trajectory: Trajectory) -> int:
             f"{place} holds the steps {header.start} to {trajectory.last}; the optimizer is at "
             f"{optimizer.shared['steps']}"
         )
+    _check_engine(optimizer, trajectory, steps)
     _check_options(optimizer, trajectory, steps)
     return steps
 
@@ -121,6 +124,15 @@ def check_base(trajectory: Trajectory, tensors: Sequence[Tensor], model: nn.Modu
             f"{place} was written for a model with other frozen weights than these; "
             "a log is replayed on the very model it was written for"
         )
+
+
+def _check_engine(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:
+    """Check that the engine asked for is the one the log began with, or the one it was changed to since."""
+    header, found = trajectory.header, kind_of(optimizer.engine_name)
+    begun, now = header.common["engine"], kind_asked(engine_at(header, trajectory.steps[:steps]).asked)
+    if found not in (begun, now):
+        wanted = f"{begun!r}" if begun == now else f"{begun!r}, {now!r} from a later step on"
+        raise TrajectoryError(f"{trajectory.place} is a log of an optimizer with engine={wanted}, not {found!r}")
 
 
 def _check_options(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:

@@ -12,6 +12,7 @@ from shoestring.errors import OutputError, TrajectoryError
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.tensors import trained_tensors
 from shoestring.zeroth.trajectory.codec import DIGEST_BYTES, OPTIMIZER, Change, Mark, Step
+from shoestring.zeroth.trajectory.engine import ASKED, FINALIZED, EngineUse, engine_at, engine_of
 from shoestring.zeroth.trajectory.header import digest, header_of
 from shoestring.zeroth.trajectory.log import Log, Trajectory
 from shoestring.zeroth.trajectory.matching import check_same
@@ -72,17 +73,22 @@ class Recorder:
             raise TrajectoryError(f"{type(optimizer).__name__} is being recorded already")
         optimizer.finalize()
         if not path.exists():
-            self._log = Log.begin(path, header_of(optimizer, model, dict(about or {})))
+            header = header_of(optimizer, model, dict(about or {}))
+            self._log, self._engine = Log.begin(path, header), engine_at(header, ())
         elif resume:
             trajectory = Trajectory.read(path)
-            self._log = Log.go_on(trajectory, check_same(optimizer, trajectory))
+            behind = check_same(optimizer, trajectory)
+            self._engine = engine_at(trajectory.header, trajectory.steps[:behind])
+            self._log = Log.go_on(trajectory, behind)
         else:
             raise OutputError(f"{path} exists; choose another place, or go on with it: resume=True")
         self.optimizer, self.path = optimizer, path
         # The options of a resumed optimizer may differ in any way from those in the log: the next record has them all.
         self._options: _Options = [{} for _ in optimizer.param_groups] if resume else _options(optimizer)
         self._before: list[Change] = []
-        self._instead: str | None = None
+        # Beside the engine that the log knows of: that of the last estimate, and whether weights moved back since.
+        self._estimating_engine = self._engine
+        self._estimated = self._put_in_place = False
         self._expected = optimizer.shared["steps"]
         # Weights from a snapshot have every update applied.
         self._finalized, self._open, self._disturbed = True, False, False
@@ -97,7 +103,8 @@ class Recorder:
                 "one with resume=True"
             )
         self._disturbed |= self._open
-        self._open = True
+        self._finalized |= self._put_in_place
+        self._open, self._estimated, self._put_in_place = True, False, False
         now = _options(self.optimizer)
         self._before += _changes(self._options, now)
         self._options = now
@@ -105,14 +112,16 @@ class Recorder:
     def estimated(self) -> None:
         """Note what the options are behind an estimate, which may have changed some itself."""
         self._options = _options(self.optimizer)
+        self._estimating_engine, self._estimated = engine_of(self.optimizer), True
 
     def stepping(self, answers: Sequence[float], *, skipped: bool) -> None:
         """Write the record of a step."""
         between = _changes(self._options, _options(self.optimizer))
         lr, before = _one_rate(self._before, len(self.optimizer.param_groups))
-        if (instead := self.optimizer.engine.instead) != self._instead:
-            self._instead = instead
-            before = (*before, (OPTIMIZER, "engine", instead))
+        before = (*before, *self._engine_changes(self._engine, self._estimating_engine))
+        changes = self._engine_changes(self._estimating_engine, engine_of(self.optimizer))
+        # Another engine puts the weights in place by itself.
+        between += changes or [(OPTIMIZER, FINALIZED, True)] * self._put_in_place
         self._log.append(
             Step(tuple(answers), lr, before, tuple(between), skipped, self._finalized, self._disturbed),
         )
@@ -122,11 +131,15 @@ class Recorder:
         self._expected += 1
         self._options = _options(self.optimizer)
         self._before = []
-        self._finalized = self._open = self._disturbed = False
+        self._engine = engine_of(self.optimizer)
+        self._finalized = self._open = self._disturbed = self._estimated = self._put_in_place = False
 
     def finalized(self) -> None:
-        """Note that the coming estimate begins with all updates applied; rounding may depend on it."""
-        self._finalized = True
+        """Note that the coming estimate, or update, begins with all updates applied; rounding may depend on it."""
+        if self._estimated:
+            self._put_in_place = True
+        else:
+            self._finalized = True
 
     def mark(self) -> None:
         """Write a digest of the trained weights, and wait until all is on the disk: for checkpoints, and for the end.
@@ -145,6 +158,15 @@ class Recorder:
         if self.optimizer.observer is self:
             self.optimizer.observer = None
         self._log.close()
+
+    def _engine_changes(self, old: EngineUse, new: EngineUse) -> list[Change]:
+        changes = new.changes_from(old)
+        if any(name == ASKED for _, name, _ in changes) and not is_plain(self.optimizer.engine_name):
+            raise TrajectoryError(
+                f"{self.path}: at step {self._expected} the engine was changed to {self.optimizer.engine_name!r}, and "
+                "a log cannot hold its options; give them as plain numbers and texts, or begin another log"
+            )
+        return changes
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,11 @@ from shoestring.progress import Bar
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.closures import Recorded
 from shoestring.zeroth.trajectory.codec import OPTIMIZER, Change, Step
+from shoestring.zeroth.trajectory.engine import FINALIZED, EngineUse, engine_behind
+from shoestring.zeroth.trajectory.header import kind_of
 from shoestring.zeroth.trajectory.log import Trajectory
 from shoestring.zeroth.trajectory.matching import check_base, check_same, find_tensors
-from shoestring.zeroth.trajectory.plain import made
+from shoestring.zeroth.trajectory.plain import made, plain
 from shoestring.zeroth.trajectory.recorder import mark_of
 
 Weights = nn.Module | Mapping[str, Tensor] | Sequence[Tensor]
@@ -87,12 +89,20 @@ def catch_up(
         _restore(optimizer, trajectory)
     if optimizer.observer is not None:
         raise TrajectoryError(f"{trajectory.place}: close the recorder of the optimizer before it catches up")
+    own = optimizer.engine_name
+    given = EngineUse(plain(own))
+    # Options come with a snapshot; the engine does not, and a log says no more of it than when it changed.
+    if (engine := engine_behind(given, trajectory.steps[:begin])) != given:
+        optimizer.change_engine(engine.choice)
     for number in range(begin, end):
         _make(optimizer, trajectory.steps[number], trajectory)
         _check_mark(optimizer, trajectory, number + 1)
         if bar is not None:
             bar.advance()
     optimizer.finalize()
+    engine = engine_behind(engine, trajectory.steps[begin:end])
+    if engine.instead is not None:  # One that took over would leave the weights out of place in steps to come.
+        optimizer.change_engine(own if engine.asked == given.asked else made("engine", engine.asked))
     return end - begin
 
 
@@ -111,6 +121,8 @@ def optimizer_of(trajectory: Trajectory, tensors: Sequence[Tensor]) -> ZerothOrd
         groups.append({"params": params if any(name is None for name, _ in named) else named})
     settings = {name: made(name, value) for name, value in header.settings.items()}
     optimizer = OPTIMIZERS.get(header.optimizer)(groups, **settings)
+    if kind_of(optimizer.engine_name) != header.common["engine"]:
+        optimizer.change_engine(header.common["engine"])
     _restore(optimizer, trajectory)
     return optimizer
 
@@ -144,10 +156,12 @@ def _make(optimizer: ZerothOrder, step: Step, trajectory: Trajectory) -> None:
 
 def _change(optimizer: ZerothOrder, changes: Iterable[Change]) -> None:
     for group, name, value in changes:
-        if group == OPTIMIZER:
-            optimizer.change_engine(value)
-            continue
-        optimizer.param_groups[group][name] = made(name, value)
+        if group != OPTIMIZER:
+            optimizer.param_groups[group][name] = made(name, value)
+        elif name == FINALIZED:
+            optimizer.finalize()
+        else:
+            optimizer.change_engine(made("engine", value))
 
 
 def _check_mark(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:
