@@ -26,8 +26,8 @@ class Recorder:
 
     A record holds the losses a step was answered, and what was changed in the parameter groups since the step before:
     the learning rate mostly. It is written before the weights move, so a crash leaves a log that is at most one step
-    ahead. For MeZO it takes 14 bytes, 8 more where the learning rate changed, whatever the size of the model: 20,000
-    steps are under 0.5 MB.
+    ahead; where a step fails and the program goes on, its record is taken back. For MeZO it takes 14 bytes, 8 more
+    where the learning rate changed, whatever the size of the model: 20,000 steps are under 0.5 MB.
 
     What a log cannot know: weights that were changed otherwise than by the optimizer. Marks tell a replay of them.
 
@@ -90,12 +90,15 @@ class Recorder:
         self._estimating_engine = self._engine
         self._estimated = self._put_in_place = False
         self._expected = optimizer.shared["steps"]
+        # Where the log ends but for the record of a step that is not made yet, and whether that moves weights.
+        self._made, self._moving, self._failed = self._log.end, False, False
         # Weights from a snapshot have every update applied.
         self._finalized, self._open, self._disturbed = True, False, False
         optimizer.observer = self
 
     def estimating(self) -> None:
         """Note what was changed since the last step."""
+        self._refuse_failed()
         if self.optimizer.shared["steps"] != self._expected:
             raise TrajectoryError(
                 f"{self.path}: the optimizer was taken from step {self._expected} to step "
@@ -116,6 +119,8 @@ class Recorder:
 
     def stepping(self, answers: Sequence[float], *, skipped: bool) -> None:
         """Write the record of a step."""
+        self._take_back()  # Of this step, where an interrupt came before anything was moved.
+        self._moving = not skipped
         between = _changes(self._options, _options(self.optimizer))
         lr, before = _one_rate(self._before, len(self.optimizer.param_groups))
         before = (*before, *self._engine_changes(self._engine, self._estimating_engine))
@@ -129,6 +134,7 @@ class Recorder:
     def stepped(self) -> None:
         """Begin anew."""
         self._expected += 1
+        self._made, self._moving = self._log.end, False
         self._options = _options(self.optimizer)
         self._before = []
         self._engine = engine_of(self.optimizer)
@@ -148,16 +154,39 @@ class Recorder:
 
         Raises:
             OutputError: if the disk refuses.
+            TrajectoryError: if a step failed while it moved the weights.
         """
+        self._refuse_failed()
         self.optimizer.finalize()
         self._log.append(Mark(mark_of(self.optimizer)))
+        self._made = self._log.end
         self._log.sync()
 
     def close(self) -> None:
-        """End the recording; further steps are not written."""
-        if self.optimizer.observer is self:
-            self.optimizer.observer = None
-        self._log.close()
+        """End the recording; further steps are not written, and the record of one that failed is taken back."""
+        try:
+            if self.optimizer.observer is self:
+                self.optimizer.observer = None
+                self._take_back()
+        finally:
+            self._log.close()
+
+    def _take_back(self) -> bool:
+        """Take a record back whose step was not made; return whether there was one."""
+        if self._log.end == self._made or self.optimizer.shared["steps"] == self._expected + 1:
+            return False
+        self._log.cut(self._made)
+        return True
+
+    def _refuse_failed(self) -> None:
+        """Refuse to go on behind a step that failed and may have moved some weights."""
+        self._failed |= self._take_back() and self._moving
+        if self._failed:
+            raise TrajectoryError(
+                f"{self.path}: step {self._expected} failed while it moved the weights, which may be those of no step: "
+                "its record was taken back; close the recorder, load weights and state_dict of a snapshot, and open "
+                "another one with resume=True"
+            )
 
     def _engine_changes(self, old: EngineUse, new: EngineUse) -> list[Change]:
         changes = new.changes_from(old)
