@@ -15,6 +15,7 @@ from shoestring.zeroth.trajectory.header import (
     digest,
     frozen_digest,
     kind_of,
+    mark_of,
     name_of,
     options_of,
     short_digest,
@@ -123,6 +124,27 @@ def check_base(trajectory: Trajectory, tensors: Sequence[Tensor], model: nn.Modu
         raise TrajectoryError(
             f"{place} was written for a model with other frozen weights than these; "
             "a log is replayed on the very model it was written for"
+        )
+
+
+def check_weights(optimizer: ZerothOrder, trajectory: Trajectory, steps: int, model: nn.Module | None = None) -> None:
+    """Check the weights of an optimizer that has `steps` of a log behind it, where the log knows them.
+
+    It does where it begins, and at marks; both are of weights that have every update, so what was put off is applied.
+
+    Raises:
+        TrajectoryError: if they are others.
+    """
+    wanted = trajectory.marks.get(steps)
+    if steps and wanted is None:
+        return
+    optimizer.finalize()
+    if not steps:
+        check_base(trajectory, [param for group in optimizer.param_groups for param in group["params"]], model)
+    elif mark_of(optimizer) != wanted:
+        raise TrajectoryError(
+            f"{trajectory.place}: at step {optimizer.shared['steps']} the weights are not those that the log has a "
+            "mark of; load weights and state_dict of one snapshot of the recorded run"
         )
 
 

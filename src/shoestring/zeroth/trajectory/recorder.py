@@ -10,12 +10,11 @@ from torch import nn
 
 from shoestring.errors import OutputError, TrajectoryError
 from shoestring.zeroth.base import ZerothOrder
-from shoestring.zeroth.tensors import trained_tensors
-from shoestring.zeroth.trajectory.codec import DIGEST_BYTES, OPTIMIZER, Change, Mark, Step
+from shoestring.zeroth.trajectory.codec import OPTIMIZER, Change, Mark, Step
 from shoestring.zeroth.trajectory.engine import ASKED, FINALIZED, EngineUse, engine_at, engine_of
-from shoestring.zeroth.trajectory.header import digest, header_of
+from shoestring.zeroth.trajectory.header import header_of, mark_of
 from shoestring.zeroth.trajectory.log import Log, Trajectory
-from shoestring.zeroth.trajectory.matching import check_same
+from shoestring.zeroth.trajectory.matching import check_same, check_weights
 from shoestring.zeroth.trajectory.plain import is_plain, plain
 
 _Options = list[dict[str, Any]]
@@ -56,8 +55,8 @@ class Recorder:
 
     Raises:
         OutputError: if the file exists, or the disk refuses.
-        TrajectoryError: if the log to go on with is another optimizer's, or ends before the optimizer's step; if the
-            optimizer is not registered.
+        TrajectoryError: if the log to go on with is another optimizer's, ends before the optimizer's step, or began
+            with other weights or has a mark of others there; if the optimizer is not registered.
     """
 
     def __init__(
@@ -78,6 +77,7 @@ class Recorder:
         elif resume:
             trajectory = Trajectory.read(path)
             behind = check_same(optimizer, trajectory)
+            check_weights(optimizer, trajectory, behind, model)
             self._engine = engine_at(trajectory.header, trajectory.steps[:behind])
             self._log = Log.go_on(trajectory, behind)
         else:
@@ -206,12 +206,6 @@ class Recorder:
                 self.mark()
         finally:
             self.close()
-
-
-def mark_of(optimizer: ZerothOrder) -> bytes:
-    """Return a digest of the trained weights as they are."""
-    found = digest(tensor.param for tensor in trained_tensors(optimizer.param_groups))
-    return bytes.fromhex(found)[:DIGEST_BYTES]
 
 
 def _options(optimizer: ZerothOrder) -> _Options:
