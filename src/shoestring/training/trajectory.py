@@ -15,6 +15,7 @@ from shoestring.files import writing
 from shoestring.training.settings import TRAJECTORY
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.trajectory import Recorder, Trajectory
+from shoestring.zeroth.trajectory.engine import engine_at
 
 _LOG = logging.getLogger(__name__)
 _HALF = ("bfloat16", "float16")
@@ -77,9 +78,8 @@ def facts_of(folder: Path) -> dict[str, Any]:
     common, steps = found.header.common, found.steps
     half = any(tensor.trained and tensor.dtype in _HALF for tensor in found.header.tensors())
     rounding = "stochastic" if common["rounding"] == "auto" else common["rounding"]
-    instead = [value for step in steps for group, name, value in step.before if (group, name) == (-1, "engine")]
     return {
-        "engine": instead[-1] if instead else common["engine"],
+        "engine": engine_at(found.header, steps).kind,
         "rounding": rounding if half else "none",
         "skipped_steps": sum(step.skipped for step in steps),
     }

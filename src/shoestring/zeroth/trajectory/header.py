@@ -13,6 +13,7 @@ from shoestring.config import Settings
 from shoestring.errors import TrajectoryError
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.tensors import trained_tensors
+from shoestring.zeroth.trajectory.codec import DIGEST_BYTES
 from shoestring.zeroth.trajectory.plain import is_plain, plain
 
 FORMAT = 2
@@ -151,6 +152,12 @@ def digest(tensors: Iterable[Tensor]) -> str:
 def short_digest(tensor: Tensor) -> str:
     """Return a digest that tells which of some tensors changed, short enough to be kept for each."""
     return digest([tensor])[:_SHORT]
+
+
+def mark_of(optimizer: ZerothOrder) -> bytes:
+    """Return a digest of the trained weights as they are."""
+    found = digest(tensor.param for tensor in trained_tensors(optimizer.param_groups))
+    return bytes.fromhex(found)[:DIGEST_BYTES]
 
 
 def frozen_digest(model: nn.Module, trained: Iterable[Tensor]) -> str:

@@ -82,11 +82,15 @@ class Trajectory:
 
 
 class Log:
-    """A log that is being written; every record is with the system when `append` returns, on the disk after `sync`."""
+    """A log that is being written; every record is with the system when `append` returns, on the disk after `sync`.
+
+    Attributes:
+        end: offset in the file behind all that was appended, and the checksum there.
+    """
 
     def __init__(self, path: Path, chain: int, end: int) -> None:
         self.path = path
-        self._chain, self._end = chain, end
+        self.end = (end, chain)
         # Without a buffer: what is written twice after an error would be a record twice.
         self._file = path.open("r+b", buffering=0)
         self._file.seek(end)
@@ -129,19 +133,31 @@ class Log:
         """Write a record.
 
         Raises:
-            OutputError: if the disk refuses; nothing of the record is left in the file.
+            OutputError: if the disk refuses; nothing of the record is left in the file, nor of one that an interrupt
+                broke off.
         """
-        data, chain = encode(record, self._chain)
+        end, chain = self.end
+        data, chain = encode(record, chain)
         with writing(self.path):
             try:
                 left = memoryview(data)
                 while left:
                     left = left[self._file.write(left) :]
-            except OSError:
-                self._file.seek(self._end)
-                self._file.truncate()
+                self.end = (end + len(data), chain)
+            except BaseException:
+                self.cut(self.end)
                 raise
-        self._chain, self._end = chain, self._end + len(data)
+
+    def cut(self, end: tuple[int, int]) -> None:
+        """Take back what was appended since the log ended at `end`.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        with writing(self.path):
+            self._file.seek(end[0])
+            self._file.truncate()
+        self.end = end
 
     def sync(self) -> None:
         """Wait until all is on the disk.

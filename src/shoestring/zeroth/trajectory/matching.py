@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from shoestring.errors import TrajectoryError, suggest
 from shoestring.zeroth.base import ZerothOrder
+from shoestring.zeroth.trajectory.engine import engine_at, kind_asked
 from shoestring.zeroth.trajectory.header import (
     TensorFacts,
     common_of,
     digest,
     frozen_digest,
+    kind_of,
+    mark_of,
     name_of,
     options_of,
     short_digest,
@@ -33,7 +36,7 @@ def check_same(optimizer: ZerothOrder, trajectory: Trajectory) -> int:
     if (name := name_of(optimizer)) != header.optimizer:
         raise TrajectoryError(f"{place} is a log of {header.optimizer!r}, not of {name!r}")
     for setting, wanted in header.common.items():
-        if (found := common_of(optimizer)[setting]) != wanted:
+        if setting != "engine" and (found := common_of(optimizer)[setting]) != wanted:
             raise TrajectoryError(f"{place} is a log of an optimizer with {setting}={wanted!r}, not {found!r}")
     if len(optimizer.param_groups) != len(header.groups):
         raise TrajectoryError(
@@ -57,6 +60,7 @@ def check_same(optimizer: ZerothOrder, trajectory: Trajectory) -> int:
             f"{place} holds the steps {header.start} to {trajectory.last}; the optimizer is at "
             f"{optimizer.shared['steps']}"
         )
+    _check_engine(optimizer, trajectory, steps)
     _check_options(optimizer, trajectory, steps)
     return steps
 
@@ -121,6 +125,36 @@ def check_base(trajectory: Trajectory, tensors: Sequence[Tensor], model: nn.Modu
             f"{place} was written for a model with other frozen weights than these; "
             "a log is replayed on the very model it was written for"
         )
+
+
+def check_weights(optimizer: ZerothOrder, trajectory: Trajectory, steps: int, model: nn.Module | None = None) -> None:
+    """Check the weights of an optimizer that has `steps` of a log behind it, where the log knows them.
+
+    It does where it begins, and at marks; both are of weights that have every update, so what was put off is applied.
+
+    Raises:
+        TrajectoryError: if they are others.
+    """
+    wanted = trajectory.marks.get(steps)
+    if steps and wanted is None:
+        return
+    optimizer.finalize()
+    if not steps:
+        check_base(trajectory, [param for group in optimizer.param_groups for param in group["params"]], model)
+    elif mark_of(optimizer) != wanted:
+        raise TrajectoryError(
+            f"{trajectory.place}: at step {optimizer.shared['steps']} the weights are not those that the log has a "
+            "mark of; load weights and state_dict of one snapshot of the recorded run"
+        )
+
+
+def _check_engine(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:
+    """Check that the engine asked for is the one the log began with, or the one it was changed to since."""
+    header, found = trajectory.header, kind_of(optimizer.engine_name)
+    begun, now = header.common["engine"], kind_asked(engine_at(header, trajectory.steps[:steps]).asked)
+    if found not in (begun, now):
+        wanted = f"{begun!r}" if begun == now else f"{begun!r}, {now!r} from a later step on"
+        raise TrajectoryError(f"{trajectory.place} is a log of an optimizer with engine={wanted}, not {found!r}")
 
 
 def _check_options(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:

@@ -13,10 +13,11 @@ from shoestring.progress import Bar
 from shoestring.zeroth.base import OPTIMIZERS, ZerothOrder
 from shoestring.zeroth.closures import Recorded
 from shoestring.zeroth.trajectory.codec import OPTIMIZER, Change, Step
+from shoestring.zeroth.trajectory.engine import FINALIZED, EngineUse, engine_behind
+from shoestring.zeroth.trajectory.header import kind_of, mark_of
 from shoestring.zeroth.trajectory.log import Trajectory
-from shoestring.zeroth.trajectory.matching import check_base, check_same, find_tensors
-from shoestring.zeroth.trajectory.plain import made
-from shoestring.zeroth.trajectory.recorder import mark_of
+from shoestring.zeroth.trajectory.matching import check_base, check_same, check_weights, find_tensors
+from shoestring.zeroth.trajectory.plain import made, plain
 
 Weights = nn.Module | Mapping[str, Tensor] | Sequence[Tensor]
 
@@ -58,7 +59,7 @@ def replay(
             "optimizer's state_dict of that step and use catch_up"
         )
     optimizer = optimizer_of(trajectory, tensors) if make is None else make()
-    catch_up(optimizer, trajectory, steps=steps, bar=bar)
+    _go(optimizer, trajectory, steps, bar, checked=True)
     return optimizer
 
 
@@ -77,23 +78,10 @@ def catch_up(
         How many steps were made.
 
     Raises:
-        TrajectoryError: if the log is damaged or that of another optimizer, or the weights do not become what they
-            were at a mark.
+        TrajectoryError: if the log is damaged or that of another optimizer, the weights are not those that it says
+            they were at this step, where it does, or do not become what they were at a mark.
     """
-    trajectory = _read(trajectory)
-    begin = check_same(optimizer, trajectory)
-    end = _end(trajectory, optimizer, steps) - trajectory.header.start
-    if begin == 0:
-        _restore(optimizer, trajectory)
-    if optimizer.observer is not None:
-        raise TrajectoryError(f"{trajectory.place}: close the recorder of the optimizer before it catches up")
-    for number in range(begin, end):
-        _make(optimizer, trajectory.steps[number], trajectory)
-        _check_mark(optimizer, trajectory, number + 1)
-        if bar is not None:
-            bar.advance()
-    optimizer.finalize()
-    return end - begin
+    return _go(optimizer, _read(trajectory), steps, bar, checked=False)
 
 
 def optimizer_of(trajectory: Trajectory, tensors: Sequence[Tensor]) -> ZerothOrder:
@@ -111,8 +99,37 @@ def optimizer_of(trajectory: Trajectory, tensors: Sequence[Tensor]) -> ZerothOrd
         groups.append({"params": params if any(name is None for name, _ in named) else named})
     settings = {name: made(name, value) for name, value in header.settings.items()}
     optimizer = OPTIMIZERS.get(header.optimizer)(groups, **settings)
+    if kind_of(optimizer.engine_name) != header.common["engine"]:
+        optimizer.change_engine(header.common["engine"])
     _restore(optimizer, trajectory)
     return optimizer
+
+
+def _go(optimizer: ZerothOrder, trajectory: Trajectory, steps: int | None, bar: Bar | None, *, checked: bool) -> int:
+    """Make the steps that are left, on weights that were checked or are now; return how many there were."""
+    begin = check_same(optimizer, trajectory)
+    end = _end(trajectory, optimizer, steps)
+    if optimizer.observer is not None:
+        raise TrajectoryError(f"{trajectory.place}: close the recorder of the optimizer before it catches up")
+    if not checked:
+        check_weights(optimizer, trajectory, begin)
+    if begin == 0:
+        _restore(optimizer, trajectory)
+    own = optimizer.engine_name
+    given = EngineUse(plain(own))
+    # Options come with a snapshot; the engine does not, and a log says no more of it than when it changed.
+    if (engine := engine_behind(given, trajectory.steps[:begin])) != given:
+        optimizer.change_engine(engine.choice)
+    for number in range(begin, end):
+        _make(optimizer, trajectory.steps[number], trajectory)
+        _check_mark(optimizer, trajectory, number + 1)
+        if bar is not None:
+            bar.advance()
+    optimizer.finalize()
+    engine = engine_behind(engine, trajectory.steps[begin:end])
+    if engine.instead is not None:  # One that took over would leave the weights out of place in steps to come.
+        optimizer.change_engine(own if engine.asked == given.asked else made("engine", engine.asked))
+    return end - begin
 
 
 def _restore(optimizer: ZerothOrder, trajectory: Trajectory) -> None:
@@ -144,10 +161,12 @@ def _make(optimizer: ZerothOrder, step: Step, trajectory: Trajectory) -> None:
 
 def _change(optimizer: ZerothOrder, changes: Iterable[Change]) -> None:
     for group, name, value in changes:
-        if group == OPTIMIZER:
-            optimizer.change_engine(value)
-            continue
-        optimizer.param_groups[group][name] = made(name, value)
+        if group != OPTIMIZER:
+            optimizer.param_groups[group][name] = made(name, value)
+        elif name == FINALIZED:
+            optimizer.finalize()
+        else:
+            optimizer.change_engine(made("engine", value))
 
 
 def _check_mark(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> None:
@@ -169,14 +188,15 @@ def _check_mark(optimizer: ZerothOrder, trajectory: Trajectory, steps: int) -> N
 
 
 def _end(trajectory: Trajectory, optimizer: ZerothOrder, steps: int | None) -> int:
+    """Return how many steps of the log are behind the optimizer in the end."""
     if steps is None:
-        return trajectory.last
+        return len(trajectory.steps)
     if not optimizer.shared["steps"] <= steps <= trajectory.last:
         raise TrajectoryError(
             f"{trajectory.place} reaches from step {trajectory.header.start} to {trajectory.last}; "
             f"from step {optimizer.shared['steps']} it cannot be replayed to {steps}"
         )
-    return steps
+    return steps - trajectory.header.start
 
 
 def _read(trajectory: Trajectory | Path) -> Trajectory:
