@@ -57,6 +57,24 @@ def test_layers_of_other_models_serve_every_parameter(model: str) -> None:
     assert found.description["autograd"] == []
 
 
+@pytest.mark.parametrize("route", ["auto", "autograd"])
+@pytest.mark.parametrize("model", tiny.SEQ2SEQ)
+def test_models_with_a_decoder_have_the_kernels_of_loops(model: str, route: Any) -> None:
+    prompted = tiny.prompted(model, "seq2seq", dtype=torch.float64)
+    one = Subject(outputs_of(prompted, difference=True), tiny.encoded(prompted, 5))
+    names = one.names()
+    settings = KernelSettings(batch_size=2, route=route)
+    found = compute_kernels(Request(one.outputs, one.items[:3], one.items[3:], ("sgd",), names), settings)["sgd"]
+    _, left = kernel_twin.jacobian(one.outputs, one.items[:3], names)
+    _, right = kernel_twin.jacobian(one.outputs, one.items[3:], names)
+    expected = kernel_twin.kernel("sgd", left, right)
+    # T5 computes norms in float32, whatever its weights are.
+    torch.testing.assert_close(found.values, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+    alone = found.description["autograd"]
+    # One target token's biases of relative positions are shared by all examples, as those of the encoder are.
+    assert route == "autograd" or all("relative_attention_bias" in name for name in alone)
+
+
 @pytest.mark.parametrize("model", ["roberta", "llama-tied"])
 def test_autograd_alone_gives_the_same(model: str) -> None:
     one = subject(model)

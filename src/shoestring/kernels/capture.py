@@ -72,8 +72,10 @@ class _Watch:
     """Sees what goes through layers during one forward pass."""
 
     rows: int = 1
+    repeat: bool = True
     calls: list[_Call] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
+    repeated: bool = False
 
     def starting(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note how many rows the model is given."""
@@ -86,7 +88,11 @@ class _Watch:
             self.strange.update(use.params.values())
             return output
         if isinstance(use.module, nn.Embedding) and output.ndim > 2 and output.shape[0] == 1 < self.rows:
+            if not self.repeat:
+                self.strange.update(use.params.values())
+                return output
             # Positions are looked up once for the whole batch: let every row have its own.
+            self.repeated = True
             output = output.repeat(self.rows, *[1] * (output.ndim - 1))
             seen = seen.expand(self.rows, *seen.shape[1:])
         if not output.requires_grad:
@@ -100,9 +106,12 @@ class _Watch:
 
 
 @contextmanager
-def watching(model: nn.Module, uses: Sequence[Use]) -> Iterator[_Watch]:
-    """Watch layers inside the block; nothing is left on the model."""
-    watch = _Watch()
+def watching(model: nn.Module, uses: Sequence[Use], *, repeat: bool = True) -> Iterator[_Watch]:
+    """Watch layers inside the block; nothing is left on the model.
+
+    `repeat`: whether each row is given look-ups of its own where there is one for all.
+    """
+    watch = _Watch(repeat=repeat)
     with ExitStack() as stack:
         handle = model.register_forward_pre_hook(watch.starting, with_kwargs=True)
         stack.callback(handle.remove)
@@ -160,8 +169,7 @@ def capture(
     bare = nullcontext() if then is not None else requiring(outputs.model.parameters(), wanted=False)
     with torch.enable_grad(), evaluating(outputs.model), bare:
         batch = outputs.batch(items)  # outside: whatever that asks the model is not the outputs
-        with watching(outputs.model, uses) as watch:
-            values = outputs.of_batch(batch, items)
+        values, watch = _watched(outputs, batch, items, uses)
         names = [name for use in uses for name in use.params.values()]
         if not values.requires_grad and (watch.calls or then is not None):
             raise KernelError("the scores have no gradient: they are detached, or made by operations without one")
@@ -169,6 +177,21 @@ def capture(
         if then is not None:
             then(values)
     return _sorted(values.detach(), names, watch, grads, weigh=then is not None)
+
+
+def _watched(outputs: Outputs, batch: Any, items: Items, uses: Sequence[Use]) -> tuple[Tensor, _Watch]:
+    """Return the outputs and what was seen; look-ups that models do not take for each row are left to autograd.
+
+    T5's biases of relative positions are such: of a single target token they look like positions of a whole batch.
+    """
+    with watching(outputs.model, uses) as watch:
+        try:
+            return outputs.of_batch(batch, items), watch
+        except RuntimeError:
+            if not watch.repeated:
+                raise
+    with watching(outputs.model, uses, repeat=False) as watch:
+        return outputs.of_batch(batch, items), watch
 
 
 def _output_grads(outputs: Outputs, values: Tensor, calls: Sequence[_Call], *, more: bool) -> list[Tensor | None]:
