@@ -89,9 +89,9 @@ def test_masks_given_by_hand_travel_with_the_state() -> None:
     assert torch.equal(one.weight, other.weight)
 
 
-def test_parameters_added_later_are_left_alone_by_a_static_mask() -> None:
+def test_parameters_added_later_are_left_alone_by_masks_given_by_hand() -> None:
     model, late = linear(), nn.Parameter(torch.ones(3))
-    optimizer = StaticMaskMeZO(model.named_parameters(), lr=1e-2, masks=0.5, engine="replay")
+    optimizer = StaticMaskMeZO(model.named_parameters(), lr=1e-2, masks=masks_of(model), engine="replay")
     optimizer.step(loss_of(model))
     optimizer.add_param_group({"params": [("late", late)], "weight_decay": 0.5})
     optimizer.step(lambda: loss_of(model)() + late.sum())
@@ -159,8 +159,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "shape": ({"bias": torch.ones(3, dtype=torch.bool)}, r"mask of bias is torch.bool of shape \[3\].*shape \[10\]"),
     "dtype": ({"bias": torch.ones(10)}, "mask of bias is torch.float32"),
     "nothing": ({"bias": torch.zeros(10, dtype=torch.bool)}, "the masks choose no weight at all"),
-    "share": (1.5, r"fraction=1\.5 of the weights; it must be above 0 and at most 1"),
+    "share": (1.5, r"fraction=1\.5 of the weights; it must be a number above 0 and at most 1"),
     "no share": (0.0, r"fraction=0\.0 of the weights"),
+    "text": ("a", "StaticMaskMeZO: masks='a'; give boolean tensors by name, or the share of the weights"),
+    "none": (None, "StaticMaskMeZO: masks=None; give boolean tensors by name"),
 }
 
 
@@ -169,6 +171,12 @@ def test_masks_that_cannot_be_are_refused(case: str) -> None:
     masks, message = REFUSED[case]
     with pytest.raises(OptimizerError, match=message):
         StaticMaskMeZO(linear().named_parameters(), masks=masks)
+
+
+def test_a_fraction_that_is_no_number_is_refused() -> None:
+    values: Any = ({"w": torch.ones(3)}, "0.5")
+    with pytest.raises(OptimizerError, match=r"fraction='0\.5' of the weights; it must be a number above 0"):
+        largest(*values)
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, math.nan])

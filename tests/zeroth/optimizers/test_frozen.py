@@ -1,0 +1,80 @@
+"""Tensors that are frozen, unfrozen or added between steps: what is kept of each is its own."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shoestring.zeroth import StaticMaskMeZO
+from shoestring.zeroth.engines.base import ENGINES
+
+COMMON: dict[str, Any] = {"seed": 4, "engine": "replay"}
+
+
+def pair(shape: tuple[int, ...] = (6, 4)) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return two tensors of this shape."""
+    drawn = torch.Generator().manual_seed(2)
+    one, other = (nn.Parameter(torch.randn(shape, generator=drawn)) for _ in range(2))
+    return one, other
+
+
+def loss_of(*params: nn.Parameter) -> Callable[[], Tensor]:
+    return lambda: torch.stack([(param - 0.3).square().mean() for param in params]).sum()
+
+
+def train(optimizer: Any, closure: Callable[[], Any], steps: int) -> None:
+    for _ in range(steps):
+        optimizer.step(closure)
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_a_masked_tensor_that_is_unfrozen_moves_where_its_mask_says(engine: str) -> None:
+    a, b = pair()
+    every, some = torch.ones(6, 4, dtype=torch.bool), torch.arange(24).view(6, 4) % 3 == 0
+    masks = {"a": every, "b": some}
+    optimizer = StaticMaskMeZO([("a", a), ("b", b)], lr=1e-2, masks=masks, **COMMON | {"engine": engine})
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 2)
+    optimizer.finalize()
+    before = b.detach().clone()
+    b.requires_grad_(True)
+    train(optimizer, loss_of(a, b), 2)
+    optimizer.finalize()
+    assert torch.equal(b != before, some)
+
+
+@pytest.mark.parametrize("how", ["added", "unfrozen"])
+def test_a_fraction_draws_masks_for_tensors_that_come_later_as_for_the_others(how: str) -> None:
+    a, b = pair((40, 10))
+    first = StaticMaskMeZO([("a", a), ("b", b)], lr=1e-2, masks=0.3, **COMMON)
+    b.requires_grad_(how == "added")
+    optimizer = StaticMaskMeZO([("a", a), *([("b", b)] if how == "unfrozen" else [])], lr=1e-2, masks=0.3, **COMMON)
+    train(optimizer, loss_of(a), 1)
+    if how == "added":
+        optimizer.add_param_group({"params": [("b", b)]})
+    b.requires_grad_(True)
+    before = b.detach().clone()
+    train(optimizer, loss_of(a, b), 1)
+    assert 80 < int((b != before).sum()) < 160
+    assert {name: mask.tolist() for name, mask in optimizer.shared["masks"].items()} == {
+        name: mask.tolist() for name, mask in first.shared["masks"].items()
+    }
+
+
+def test_a_state_of_a_static_mask_that_notes_no_fraction_leaves_late_tensors_alone() -> None:
+    a, b = pair()
+    optimizer = StaticMaskMeZO([("a", a)], lr=1e-2, masks=0.5, **COMMON)
+    saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+    del saved["param_groups"][0]["fraction"]  # As versions saved it that drew masks at the beginning only.
+    optimizer.load_state_dict(saved)
+    optimizer.add_param_group({"params": [("b", b)]})
+    before = a.detach().clone(), b.detach().clone()
+    train(optimizer, loss_of(a, b), 1)
+    assert not torch.equal(a, before[0])
+    assert torch.equal(b, before[1])
+    assert "fraction" not in saved["param_groups"][0]
