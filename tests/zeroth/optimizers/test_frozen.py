@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shoestring.zeroth import StaticMaskMeZO
+from shoestring.errors import OptimizerError
+from shoestring.zeroth import StaticMaskMeZO, ZOAdam, ZOMomentum
+from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.engines.base import ENGINES
 
 COMMON: dict[str, Any] = {"seed": 4, "engine": "replay"}
@@ -78,3 +81,58 @@ def test_a_state_of_a_static_mask_that_notes_no_fraction_leaves_late_tensors_alo
     assert not torch.equal(a, before[0])
     assert torch.equal(b, before[1])
     assert "fraction" not in saved["param_groups"][0]
+
+
+RECOMPUTED: dict[str, Callable[..., ZerothOrder]] = {"momentum": ZOMomentum, "adam": ZOAdam}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("case", RECOMPUTED)
+def test_moments_are_not_recomputed_for_tensors_that_had_no_part_in_the_past(case: str, resumed: bool) -> None:
+    a, b = pair()
+    b.requires_grad_(False)
+
+    def make() -> ZerothOrder:
+        return RECOMPUTED[case]([("a", a), ("b", b)], lr=0.1, moments=30, **COMMON)
+
+    optimizer = make()
+    train(optimizer, loss_of(a, b), 3)
+    if resumed:
+        saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+        optimizer = make()
+        optimizer.load_state_dict(saved)
+    b.requires_grad_(True)
+    before = a.detach().clone(), b.detach().clone()
+    with pytest.raises(OptimizerError, match=r"b had no part in the past, of which moments are .*moments='stored'"):
+        optimizer.step(lambda: 1.0)
+    assert torch.equal(a, before[0])
+    assert torch.equal(b, before[1])
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 1)
+    assert not torch.equal(a, before[0])
+
+
+def test_a_tensor_that_was_frozen_for_a_step_has_no_part_in_the_past_either() -> None:
+    a, b = pair()
+    optimizer = ZOMomentum([("a", a), ("b", b)], lr=0.1, moments=30, nonfinite="skip", **COMMON)
+    train(optimizer, loss_of(a, b), 2)
+    b.requires_grad_(False)
+    train(optimizer, lambda: math.nan, 1)
+    b.requires_grad_(True)
+    train(optimizer, loss_of(a, b), 1)  # A step that was skipped is not of the past.
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 1)
+    b.requires_grad_(True)
+    with pytest.raises(OptimizerError, match="ZOMomentum: b had no part in the past"):
+        optimizer.step(loss_of(a, b))
+
+
+def test_a_past_that_does_not_say_whose_it_is_is_taken_for_that_of_all() -> None:
+    a, b = pair()
+    optimizer = ZOMomentum([("a", a), ("b", b)], lr=0.1, moments=30, **COMMON)
+    train(optimizer, loss_of(a, b), 2)
+    saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+    del saved["param_groups"][0]["past_of"]  # As earlier versions saved it.
+    optimizer.load_state_dict(saved)
+    train(optimizer, loss_of(a, b), 1)
+    assert optimizer.shared["past_of"] == ["a", "b"]

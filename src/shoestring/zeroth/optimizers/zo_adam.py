@@ -12,7 +12,7 @@ from torch import Tensor
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params
 from shoestring.zeroth.checks import check, check_share
-from shoestring.zeroth.history import Moments, Remembering, moment_settings, remembered
+from shoestring.zeroth.history import Moments, Remembering, moment_settings
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.spsa import two_sided
@@ -47,7 +47,8 @@ class ZOAdam(Remembering):
         common: `weight_decay`, `seed`, `directions`, `engine`, ...: see `ZerothOrder`.
 
     Raises:
-        OptimizerError: for settings that cannot work.
+        OptimizerError: for settings that cannot work; while moments are recomputed, for tensors that are added or
+            unfrozen after the first step, which have no part in the past.
 
     Source: Malladi et al. 2023, appendix B.2 (arXiv 2305.17333); Zhang et al. 2024 (arXiv 2402.11592); Loshchilov and
         Hutter 2019, algorithm 2 (arXiv 1711.05101).
@@ -87,7 +88,7 @@ class ZOAdam(Remembering):
         shared = self.shared
         shared["updates"] += 1
         if shared["history"]:
-            steps, state = remembered(shared, estimate.terms), None
+            steps, state = self.remembered(estimate.terms), None
         else:
             steps, state = (estimate.terms,), self.state
             self._begin_moments()
