@@ -136,3 +136,40 @@ def test_a_past_that_does_not_say_whose_it_is_is_taken_for_that_of_all() -> None
     optimizer.load_state_dict(saved)
     train(optimizer, loss_of(a, b), 1)
     assert optimizer.shared["past_of"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("engine", ["replay", {"kind": "paired", "defer": True}], ids=str)
+@pytest.mark.parametrize("resumed", ["no", "yes", "from an earlier version"])
+def test_a_tensor_frozen_for_long_has_moments_of_the_steps_it_was_trained_in(resumed: str, engine: Any) -> None:
+    """The first step moves every weight by lr; the second, of the same slopes, would too, whenever it comes."""
+    a, b = pair()
+
+    def make() -> ZOAdam:
+        return ZOAdam([("a", a), ("b", b)], lr=1e-2, floor=1e-12, **COMMON | {"engine": engine})
+
+    optimizer = make()
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 2)
+    b.requires_grad_(True)
+    train(optimizer, loss_of(a, b), 1)
+    optimizer.finalize()
+    first = {name: value.clone() for name, value in optimizer.state[b].items() if isinstance(value, Tensor)}
+    if resumed != "no":
+        saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+        if resumed == "from an earlier version":  # Which counted all steps, and noted those before a tensor came.
+            saved["param_groups"][0]["updates"] = 3
+            assert saved["state"][0].pop("count") == 3
+            assert saved["state"][1].pop("count") == 1
+            saved["state"][1]["before"] = 2
+        optimizer = make()
+        optimizer.load_state_dict(saved)
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 40)
+    b.requires_grad_(True)
+    optimizer.finalize()
+    before = b.detach().clone()
+    optimizer.step(lambda: 1.0)  # A slope of 0.
+    optimizer.finalize()
+    mean, square = 0.9 * first["exp_avg"] / (1 - 0.9**2), 0.999 * first["exp_avg_sq"] / (1 - 0.999**2)
+    torch.testing.assert_close(b.detach(), before - 1e-2 * mean / square.sqrt(), rtol=0, atol=1e-6)
+    assert [optimizer.state[param]["count"] for param in (a, b)] == [44, 2]
