@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.errors import OptimizerError
-from shoestring.zeroth import StaticMaskMeZO, ZOAdam, ZOMomentum
+from shoestring.zeroth import LOZOM, StaticMaskMeZO, ZOAdam, ZOMomentum
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.engines.base import ENGINES
 
@@ -173,3 +173,33 @@ def test_a_tensor_frozen_for_long_has_moments_of_the_steps_it_was_trained_in(res
     mean, square = 0.9 * first["exp_avg"] / (1 - 0.9**2), 0.999 * first["exp_avg_sq"] / (1 - 0.999**2)
     torch.testing.assert_close(b.detach(), before - 1e-2 * mean / square.sqrt(), rtol=0, atol=1e-6)
     assert [optimizer.state[param]["count"] for param in (a, b)] == [44, 2]
+
+
+@pytest.mark.parametrize("resumed", ["no", "yes", "from an earlier version"])
+def test_the_momentum_of_a_matrix_is_read_in_the_basis_that_it_was_left_in(resumed: str) -> None:
+    a, b = pair()
+
+    def make() -> LOZOM:
+        return LOZOM([("a", a), ("b", b)], lr=1e-2, rank=2, period=2, momentum=0.5, divide_by_rank=False, **COMMON)
+
+    optimizer = make()
+    train(optimizer, loss_of(a, b), 2)
+    left = optimizer.state[b]["momentum"].clone()
+    if resumed != "no":
+        saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+        if resumed == "from an earlier version":  # Which noted one basis for all tensors.
+            saved["param_groups"][0]["momentum_basis"] = 0
+            assert [state.pop("basis") for state in saved["state"].values()] == [0, 0]
+        optimizer = make()
+        optimizer.load_state_dict(saved)
+    b.requires_grad_(False)
+    train(optimizer, loss_of(a, b), 5)
+    b.requires_grad_(True)
+    before = b.detach().clone()
+    optimizer.step(lambda: 1.0)  # A slope of 0.
+    tensor = optimizer.engine.tensors[1]
+    old, new = (optimizer.family(number).right(tensor, 0).clone() for number in (0, 3))
+    wanted = 0.5 * left @ (old.T @ new / 4)
+    torch.testing.assert_close(optimizer.state[b]["momentum"], wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(b.detach(), before - 1e-2 * wanted @ new.T, rtol=0, atol=1e-6)
+    assert [optimizer.state[param]["basis"] for param in (a, b)] == [3, 3]

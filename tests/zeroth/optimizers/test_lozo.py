@@ -188,6 +188,6 @@ def test_a_skipped_step_leaves_the_momentum_as_it_was() -> None:
     before = optimizer.state[problem.params["matrix"]]["momentum"].clone()
     optimizer.step(lambda: math.nan)
     assert torch.equal(optimizer.state[problem.params["matrix"]]["momentum"], before)
-    assert optimizer.shared["momentum_basis"] == 0
+    assert optimizer.state[problem.params["matrix"]]["basis"] == 0
     optimizer.step(problem.loss)
-    assert optimizer.shared["momentum_basis"] == 2
+    assert optimizer.state[problem.params["matrix"]]["basis"] == 2
