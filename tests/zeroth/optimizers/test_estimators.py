@@ -185,6 +185,23 @@ def test_scales_are_kept_measured_again_when_due_and_never_zero() -> None:
         other.data.zero_()
 
 
+@pytest.mark.parametrize("make", [VarianceModifiedMeZO, ExpectationModifiedMeZO])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_measurement_whose_step_was_skipped_is_made_in_the_next(make: Any, *, old: bool) -> None:
+    theta, bad = nn.Parameter(torch.tensor([3.0, 4.0])), {4, 5, 9}
+    settings: dict[str, Any] = {"norms": "gradients", "lr": 0.0, "recompute_every": 4, "nonfinite": "skip"}
+    optimizer = make([("w", theta)], engine="replay", **settings)
+    found = []
+    for step in range(10):
+        if old and step == 3:
+            del optimizer.shared["measured_at"]  # As in states of earlier versions.
+        factor = math.nan if step in bad else float(step + 1)
+        optimizer.step(lambda factor=factor: theta.square().sum() * factor / 10)
+        found.append(round(optimizer.shared["scales"]["rest"]))
+    assert found == [1, 1, 1, 1, 1, 1, 7, 7, 9, 9]
+    assert optimizer.shared["measured_at"] == 8
+
+
 def test_gradient_norms_of_a_loss_without_gradients_are_refused_with_the_remedy() -> None:
     theta = nn.Parameter(torch.ones(3))
     with pytest.raises(
