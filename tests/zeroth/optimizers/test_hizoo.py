@@ -146,6 +146,17 @@ def test_the_diagonal_has_a_floor(make: Make) -> None:
     torch.testing.assert_close(seen[1][15:19] - seen[0][15:19], 1e-3 * z / 0.5, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_far_below_one_the_diagonal_sinks_as_far_as_documented(dtype: torch.dtype) -> None:
+    theta = nn.Parameter(torch.ones(8, dtype=dtype))
+    optimizer = HiZOO([("theta", theta)], lr=0.0, smoothing=0.1, **COMMON)
+    for _ in range(250):
+        optimizer.step(lambda: 1.0)
+    found = optimizer.diagonal(theta)
+    least, most = (1e-8, 1e-8) if dtype == torch.float64 else (2e-7, 3.1e-7)
+    assert bool(((least <= found) & (found <= most)).all())
+
+
 @BOTH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("steps", [1, 2, 3])
