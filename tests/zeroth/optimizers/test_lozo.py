@@ -166,6 +166,9 @@ def test_what_is_saved_is_as_small_as_documented() -> None:
 
 BAD: dict[str, tuple[Make, dict[str, Any], str]] = {
     "rank": (LOZO, {"rank": 0}, "LOZO: rank=0; it must be a whole number and at least 1"),
+    "rank, none": (LOZO, {"rank": None}, "LOZO: rank=None; it must be a whole number and at least 1"),
+    "rank, text": (LOZOM, {"rank": "4"}, "LOZOM: rank='4'; it must be a whole number"),
+    "rank, infinite": (SubZero, {"rank": math.inf}, "SubZero: rank=inf; it must be a whole number"),
     "rank, subzero": (SubZero, {"rank": 1.5}, r"SubZero: rank=1\.5; it must be a whole number"),
     "period": (LOZOM, {"period": 0}, "LOZOM: period=0; it must be finite and at least 1"),
     "period, half": (SubZero, {"period": 2.5}, r"SubZero: period=2\.5; it must be a whole number"),

@@ -173,6 +173,12 @@ def test_masks_that_cannot_be_are_refused(case: str) -> None:
         StaticMaskMeZO(linear().named_parameters(), masks=masks)
 
 
+def test_a_sparsity_that_is_no_number_is_refused() -> None:
+    value: Any = ".5"
+    with pytest.raises(OptimizerError, match=r"SparseMeZO: sparsity='\.5'; it must be a number"):
+        SparseMeZO(linear().named_parameters(), sparsity=value)
+
+
 def test_a_fraction_that_is_no_number_is_refused() -> None:
     values: Any = ({"w": torch.ones(3)}, "0.5")
     with pytest.raises(OptimizerError, match=r"fraction='0\.5' of the weights; it must be a number above 0"):

@@ -10,9 +10,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
-from shoestring.zeroth.checks import check
+from shoestring.zeroth.checks import check, check_share
 from shoestring.zeroth.directions.masked import Masked
 from shoestring.zeroth.engines.guards import listed
 from shoestring.zeroth.masks import Bits, pack_bits
@@ -66,8 +65,7 @@ class SparseMeZO(ZerothOrder):
     ) -> None:
         name = type(self).__name__
         check(name, "samples", samples, whole=True)
-        if not 0 <= sparsity < 1:
-            raise OptimizerError(f"{name}: sparsity={sparsity!r}; it must be at least 0 and below 1")
+        check_share(name, "sparsity", sparsity)
         own = {"eps": eps, "samples": int(samples), "sparsity": sparsity, "thresholds": None}
         super().__init__(params, lr, own, **common)
 

@@ -71,8 +71,8 @@ class ZOAdam(Remembering):
         **common: Unpack[Common],
     ) -> None:
         name = type(self).__name__
-        if len(betas) != 2:
-            raise OptimizerError(f"{name}: betas={tuple(betas)!r}; there are two: (beta1, beta2)")
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+            raise OptimizerError(f"{name}: betas={betas!r}; there are two: (beta1, beta2)")
         for beta in betas:
             check_share(name, "betas", beta)
         check(name, "floor", floor, positive=True)
