@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -33,13 +33,12 @@ def pieces(optimizer: str, smoothing: Smoothing) -> list[list[float]]:
             and grow.
         UnknownNameError: if there is no schedule of that name.
     """
-    given: Sequence[tuple[int, Any]]
     if isinstance(smoothing, str):
         if smoothing not in SCHEDULES:
             raise UnknownNameError(f"{optimizer} smoothing", smoothing, SCHEDULES)
         given = SCHEDULES[smoothing]
     elif isinstance(smoothing, Real) or (isinstance(smoothing, Tensor) and smoothing.ndim == 0):
-        given = [(0, smoothing)]
+        given = [(0, cast("float", smoothing))]
     elif isinstance(smoothing, Sequence) and all(map(_is_piece, smoothing)):
         given = list(smoothing)
     else:
