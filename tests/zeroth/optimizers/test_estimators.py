@@ -16,6 +16,7 @@ from shoestring.seeds import derive
 from shoestring.training.objective import OBJECTIVES
 from shoestring.zeroth import (
     FZOO,
+    EvolutionStrategies,
     ExpectationModifiedMeZO,
     ForwardGradient,
     LayerWiseMeZO,
@@ -123,6 +124,22 @@ def test_a_skipped_step_leaves_the_loss_that_the_one_point_estimate_has_noted() 
     for _ in range(3):
         optimizer.step(lambda: next(values))
     assert optimizer.last_projected_grads == (4.0,)
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize("shape", ["z-score", "rank"])
+def test_evolution_reports_a_slope_along_each_direction(shape: str, *, antithetic: bool) -> None:
+    theta, slope = nn.Parameter(torch.zeros(5, dtype=torch.float64)), torch.arange(5.0, dtype=torch.float64)
+    settings: dict[str, Any] = {"samples": 4, "antithetic": antithetic, "shape": shape, "eps": 1e-2, "seed": 3}
+    optimizer = EvolutionStrategies([("w", theta)], lr=0.0, engine="replay", **settings)
+    optimizer.step(lambda: theta @ slope)
+    (tensor,), found = optimizer.engine.tensors, []
+    for sample in range(4):
+        z = torch.empty(5)
+        optimizer.directions.fill(z, tensor, derive(3, "direction", 0, sample))
+        found.append(float(z.double() @ slope))
+    wanted = found if antithetic else [along - sum(found) / 4 for along in found]
+    assert optimizer.last_projected_grads == pytest.approx(wanted, rel=1e-6)
 
 
 def test_shapes_of_rewards() -> None:
