@@ -162,6 +162,8 @@ def test_steps_whose_loss_is_not_finite_are_skipped_and_counted_where_that_is_as
     logged = [line for line in lines if "loss" in line]
     assert [line.get("skipped", 0) for line in logged] == [0, 0, 1, 1, 1]
     assert all(math.isfinite(line["loss"]) for line in logged)
+    assert [line.get("projected_grad", 0) > 0 for line in logged] == [True, True, False, True, True]
+    assert "projected_grad" not in logged[2]
 
 
 def test_a_skipped_step_moves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

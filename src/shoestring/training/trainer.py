@@ -245,15 +245,17 @@ class ZerothTrainer(PromptTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, calling the number in the place of the gradient's norm what it is."""
-        if "grad_norm" in logs:
-            logs["projected_grad"] = logs.pop("grad_norm")
+        if "loss" in logs:
+            if "grad_norm" in logs:
+                logs["projected_grad"] = logs.pop("grad_norm")
             if self.zeroth.shared["skipped"]:
                 logs["skipped"] = self.zeroth.shared["skipped"]
         super().log(logs, start_time)
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
         grads = self.zeroth.last_projected_grads
-        return sum(abs(grad) for grad in grads) / max(1, len(grads))
+        # A step that was skipped has none, and logs none.
+        return sum(abs(grad) for grad in grads) / len(grads) if grads else None
 
 
 def training_arguments(job: Job) -> TrainingArguments:

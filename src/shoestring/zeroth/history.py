@@ -9,6 +9,7 @@ from typing import Any, Literal
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.checks import check, check_choice
+from shoestring.zeroth.engines.guards import listed
 from shoestring.zeroth.noise.base import Term
 
 Moments = Literal["stored", "recompute"] | int
@@ -17,7 +18,7 @@ NEGLIGIBLE = 1e-4
 
 
 class Remembering(ZerothOrder):
-    """An optimizer whose running means may be made again from the past."""
+    """An optimizer whose running means may be made again from the past: `shared["past"]`, of tensors "past_of"."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters.
@@ -31,6 +32,27 @@ class Remembering(ZerothOrder):
                 "moments are recomputed for all: add them before it, or use moments='stored'"
             )
         super().add_param_group(param_group)
+
+    def remembered(self, terms: Sequence[Term]) -> tuple[tuple[Term, ...], ...]:
+        """Add the terms of a step to the past, forget the oldest beyond its history; return all, oldest first."""
+        shared = self.shared
+        # A new list each time: a state_dict that was taken before holds the old one.
+        shared["past"] = [*shared["past"], [list(term) for term in terms]][-shared["history"] :]
+        shared["past_of"] = [tensor.name for tensor in self.engine.tensors]
+        return tuple(tuple((int(seed), float(coefficient)) for seed, coefficient in step) for step in shared["past"])
+
+    def _renew(self) -> None:
+        """Make the engine anew where tensors were frozen or unfrozen; refuse those that the past is not of."""
+        super()._renew()
+        known = self.shared.get("past_of")  # States of earlier versions do not say.
+        if not self.shared["past"] or known is None:
+            return
+        late = sorted({tensor.name for tensor in self.engine.tensors} - set(known))
+        if late:
+            raise OptimizerError(
+                f"{type(self).__name__}: {listed(late)} had no part in the past, of which moments are recomputed for "
+                "all that is trained: leave frozen what was frozen in a step before, or use moments='stored'"
+            )
 
 
 def moment_settings(optimizer: str, moments: Moments, memory: float) -> dict[str, Any]:
@@ -52,10 +74,3 @@ def moment_settings(optimizer: str, moments: Moments, memory: float) -> dict[str
     else:
         check(optimizer, "moments", moments, whole=True)
     return {"history": int(moments), "past": []}
-
-
-def remembered(shared: dict[str, Any], terms: Sequence[Term]) -> tuple[tuple[Term, ...], ...]:
-    """Add the terms of a step to `shared["past"]`, forget the oldest beyond its history; return all, oldest first."""
-    # A new list each time: a state_dict that was taken before holds the old one.
-    shared["past"] = [*shared["past"], [list(term) for term in terms]][-shared["history"] :]
-    return tuple(tuple((int(seed), float(coefficient)) for seed, coefficient in step) for step in shared["past"])

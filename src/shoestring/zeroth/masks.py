@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Protocol
 
 import torch
@@ -192,5 +193,5 @@ def _unpack(packed: Tensor) -> Tensor:
 
 
 def _check_fraction(fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise OptimizerError(f"fraction={fraction!r} of the weights; it must be above 0 and at most 1")
+    if not isinstance(fraction, (Real, Tensor)) or not 0 < fraction <= 1:
+        raise OptimizerError(f"fraction={fraction!r} of the weights; it must be a number above 0 and at most 1")

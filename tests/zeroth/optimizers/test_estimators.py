@@ -16,6 +16,7 @@ from shoestring.seeds import derive
 from shoestring.training.objective import OBJECTIVES
 from shoestring.zeroth import (
     FZOO,
+    EvolutionStrategies,
     ExpectationModifiedMeZO,
     ForwardGradient,
     LayerWiseMeZO,
@@ -125,6 +126,22 @@ def test_a_skipped_step_leaves_the_loss_that_the_one_point_estimate_has_noted() 
     assert optimizer.last_projected_grads == (4.0,)
 
 
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize("shape", ["z-score", "rank"])
+def test_evolution_reports_a_slope_along_each_direction(shape: str, *, antithetic: bool) -> None:
+    theta, slope = nn.Parameter(torch.zeros(5, dtype=torch.float64)), torch.arange(5.0, dtype=torch.float64)
+    settings: dict[str, Any] = {"samples": 4, "antithetic": antithetic, "shape": shape, "eps": 1e-2, "seed": 3}
+    optimizer = EvolutionStrategies([("w", theta)], lr=0.0, engine="replay", **settings)
+    optimizer.step(lambda: theta @ slope)
+    (tensor,), found = optimizer.engine.tensors, []
+    for sample in range(4):
+        z = torch.empty(5)
+        optimizer.directions.fill(z, tensor, derive(3, "direction", 0, sample))
+        found.append(float(z.double() @ slope))
+    wanted = found if antithetic else [along - sum(found) / 4 for along in found]
+    assert optimizer.last_projected_grads == pytest.approx(wanted, rel=1e-6)
+
+
 def test_shapes_of_rewards() -> None:
     assert ranks([3.0, 1.0, 2.0]) == [0.5, -0.5, 0.0]
     assert ranks([2.0, 2.0, 2.0, 2.0]) == [0.0] * 4
@@ -183,6 +200,23 @@ def test_scales_are_kept_measured_again_when_due_and_never_zero() -> None:
         assert optimizer.shared["scales"]["layers.0"] == pytest.approx(wanted, rel=1e-5)
         theta.data /= 2
         other.data.zero_()
+
+
+@pytest.mark.parametrize("make", [VarianceModifiedMeZO, ExpectationModifiedMeZO])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_measurement_whose_step_was_skipped_is_made_in_the_next(make: Any, *, old: bool) -> None:
+    theta, bad = nn.Parameter(torch.tensor([3.0, 4.0])), {4, 5, 9}
+    settings: dict[str, Any] = {"norms": "gradients", "lr": 0.0, "recompute_every": 4, "nonfinite": "skip"}
+    optimizer = make([("w", theta)], engine="replay", **settings)
+    found = []
+    for step in range(10):
+        if old and step == 3:
+            del optimizer.shared["measured_at"]  # As in states of earlier versions.
+        factor = math.nan if step in bad else float(step + 1)
+        optimizer.step(lambda factor=factor: theta.square().sum() * factor / 10)
+        found.append(round(optimizer.shared["scales"]["rest"]))
+    assert found == [1, 1, 1, 1, 1, 1, 7, 7, 9, 9]
+    assert optimizer.shared["measured_at"] == 8
 
 
 def test_gradient_norms_of_a_loss_without_gradients_are_refused_with_the_remedy() -> None:

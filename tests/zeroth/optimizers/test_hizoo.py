@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -146,6 +146,17 @@ def test_the_diagonal_has_a_floor(make: Make) -> None:
     torch.testing.assert_close(seen[1][15:19] - seen[0][15:19], 1e-3 * z / 0.5, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_far_below_one_the_diagonal_sinks_as_far_as_documented(dtype: torch.dtype) -> None:
+    theta = nn.Parameter(torch.ones(8, dtype=dtype))
+    optimizer = HiZOO([("theta", theta)], lr=0.0, smoothing=0.1, **COMMON)
+    for _ in range(250):
+        optimizer.step(lambda: 1.0)
+    found = optimizer.diagonal(theta)
+    least, most = (1e-8, 1e-8) if dtype == torch.float64 else (2e-7, 3.1e-7)
+    assert bool(((least <= found) & (found <= most)).all())
+
+
 @BOTH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -210,6 +221,7 @@ def test_factors_multiply_to_a_diagonal_that_is_their_own() -> None:
 
 def test_smoothing_is_a_number_a_schedule_or_a_name() -> None:
     assert pieces("HiZOO", 1e-6) == [[0, 1e-6]]
+    assert pieces("HiZOO", cast("Any", torch.tensor(0.5))) == [[0, 0.5]]
     assert pieces("HiZOO", [(0, 0.5), (7, 0.1)]) == [[0, 0.5], [7, 0.1]]
     assert set(SCHEDULES) == {
         "constant0", "constant1e-2", "constant1e-4", "constant1e-6", "constant1e-8", "constant1e-10", "constant1e-12",
@@ -228,6 +240,9 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "alpha later": ({"smoothing": [(0, 0.1), (5, -1.0)]}, OptimizerError, r"HiZOO: smoothing=-1\.0"),
     "late": ({"smoothing": [(3, 0.1)]}, OptimizerError, r"smoothing=\[\(3, 0\.1\)\]; pairs .* begin at step 0"),
     "order": ({"smoothing": [(0, 0.1), (5, 0.2), (5, 0.3)]}, OptimizerError, "their steps grow"),
+    "none": ({"smoothing": None}, OptimizerError, r"HiZOO: smoothing=None; give a number, pairs \(first step, alpha\)"),
+    "one of a pair": ({"smoothing": [0, 0.1]}, OptimizerError, r"smoothing=\[0, 0\.1\]; give a number, pairs"),
+    "a step in words": ({"smoothing": [(0, 0.1), ("5", 0.2)]}, OptimizerError, r"; give a number, pairs"),
     "empty": ({"smoothing": []}, OptimizerError, r"smoothing=\[\]; pairs"),
     "name": ({"smoothing": "constant1e-9"}, UnknownNameError, "unknown HiZOO smoothing 'constant1e-9'; did you mean"),
     "floor": ({"floor": 0.0}, OptimizerError, r"HiZOO: floor=0\.0; it must be finite and positive"),

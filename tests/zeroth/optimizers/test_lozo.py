@@ -166,6 +166,9 @@ def test_what_is_saved_is_as_small_as_documented() -> None:
 
 BAD: dict[str, tuple[Make, dict[str, Any], str]] = {
     "rank": (LOZO, {"rank": 0}, "LOZO: rank=0; it must be a whole number and at least 1"),
+    "rank, none": (LOZO, {"rank": None}, "LOZO: rank=None; it must be a whole number and at least 1"),
+    "rank, text": (LOZOM, {"rank": "4"}, "LOZOM: rank='4'; it must be a whole number"),
+    "rank, infinite": (SubZero, {"rank": math.inf}, "SubZero: rank=inf; it must be a whole number"),
     "rank, subzero": (SubZero, {"rank": 1.5}, r"SubZero: rank=1\.5; it must be a whole number"),
     "period": (LOZOM, {"period": 0}, "LOZOM: period=0; it must be finite and at least 1"),
     "period, half": (SubZero, {"period": 2.5}, r"SubZero: period=2\.5; it must be a whole number"),
@@ -188,6 +191,6 @@ def test_a_skipped_step_leaves_the_momentum_as_it_was() -> None:
     before = optimizer.state[problem.params["matrix"]]["momentum"].clone()
     optimizer.step(lambda: math.nan)
     assert torch.equal(optimizer.state[problem.params["matrix"]]["momentum"], before)
-    assert optimizer.shared["momentum_basis"] == 0
+    assert optimizer.state[problem.params["matrix"]]["basis"] == 0
     optimizer.step(problem.loss)
-    assert optimizer.shared["momentum_basis"] == 2
+    assert optimizer.state[problem.params["matrix"]]["basis"] == 2

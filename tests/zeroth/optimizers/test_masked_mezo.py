@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -87,9 +89,9 @@ def test_masks_given_by_hand_travel_with_the_state() -> None:
     assert torch.equal(one.weight, other.weight)
 
 
-def test_parameters_added_later_are_left_alone_by_a_static_mask() -> None:
+def test_parameters_added_later_are_left_alone_by_masks_given_by_hand() -> None:
     model, late = linear(), nn.Parameter(torch.ones(3))
-    optimizer = StaticMaskMeZO(model.named_parameters(), lr=1e-2, masks=0.5, engine="replay")
+    optimizer = StaticMaskMeZO(model.named_parameters(), lr=1e-2, masks=masks_of(model), engine="replay")
     optimizer.step(loss_of(model))
     optimizer.add_param_group({"params": [("late", late)], "weight_decay": 0.5})
     optimizer.step(lambda: loss_of(model)() + late.sum())
@@ -157,8 +159,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "shape": ({"bias": torch.ones(3, dtype=torch.bool)}, r"mask of bias is torch.bool of shape \[3\].*shape \[10\]"),
     "dtype": ({"bias": torch.ones(10)}, "mask of bias is torch.float32"),
     "nothing": ({"bias": torch.zeros(10, dtype=torch.bool)}, "the masks choose no weight at all"),
-    "share": (1.5, r"fraction=1\.5 of the weights; it must be above 0 and at most 1"),
+    "share": (1.5, r"fraction=1\.5 of the weights; it must be a number above 0 and at most 1"),
     "no share": (0.0, r"fraction=0\.0 of the weights"),
+    "text": ("a", "StaticMaskMeZO: masks='a'; give boolean tensors by name, or the share of the weights"),
+    "none": (None, "StaticMaskMeZO: masks=None; give boolean tensors by name"),
 }
 
 
@@ -169,7 +173,70 @@ def test_masks_that_cannot_be_are_refused(case: str) -> None:
         StaticMaskMeZO(linear().named_parameters(), masks=masks)
 
 
+def test_a_sparsity_that_is_no_number_is_refused() -> None:
+    value: Any = ".5"
+    with pytest.raises(OptimizerError, match=r"SparseMeZO: sparsity='\.5'; it must be a number"):
+        SparseMeZO(linear().named_parameters(), sparsity=value)
+
+
+def test_a_fraction_that_is_no_number_is_refused() -> None:
+    values: Any = ({"w": torch.ones(3)}, "0.5")
+    with pytest.raises(OptimizerError, match=r"fraction='0\.5' of the weights; it must be a number above 0"):
+        largest(*values)
+
+
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, math.nan])
 def test_a_sparsity_that_cannot_be_is_refused(sparsity: float) -> None:
     with pytest.raises(OptimizerError, match=f"SparseMeZO: sparsity={sparsity!r}; it must be at least 0 and below 1"):
         SparseMeZO(linear().named_parameters(), sparsity=sparsity)
+
+
+ALIKE: dict[str, Tensor] = {
+    "zeros": torch.zeros(5, 4),
+    "ones": torch.ones(20),
+    "minus ones, mostly": torch.tensor([-1.0] * 6 + [0.5, 2.0, 3.0, 4.0]),
+    "zeros, a third": torch.tensor([0.0, 0.0, 1.0, 2.0, -3.0, 4.0]),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_tensors_whose_magnitudes_do_not_tell_weights_apart_are_trained_whole(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    alike, other = nn.Parameter(ALIKE[case].clone()), nn.Parameter(torch.arange(1.0, 13.0).view(4, 3))
+    optimizer = SparseMeZO([("alike", alike), ("other", other)], lr=1e-2, engine="replay")
+    for _ in range(4):
+        before = alike.detach().clone(), other.detach().clone()
+        with caplog.at_level(logging.INFO):
+            optimizer.step(lambda: (alike - 0.3).square().sum() + other.sum())
+        assert bool((alike != before[0]).all())
+        assert int((other != before[1]).sum()) <= 3
+    (said,) = [record.getMessage() for record in caplog.records if "Sparse-MeZO" in record.getMessage()]
+    assert "1 of 2 tensors whole" in said
+    assert "alike" in said
+
+
+def test_a_tensor_that_is_trained_whole_stays_so_through_a_resume() -> None:
+    ends, grown = [], torch.linspace(-1, 1, 6).view(2, 3)
+    for resume in (False, True):
+        up, down = nn.Parameter(torch.zeros(3, 2)), nn.Parameter(grown.clone())
+        optimizer = SparseMeZO([("up", up), ("down", down)], lr=1e-2, engine="replay", seed=4)
+        for step in range(6):
+            if resume and step == 3:
+                saved = pickle.dumps(optimizer.state_dict())
+                optimizer = SparseMeZO([("up", up), ("down", down)], engine="replay")
+                optimizer.load_state_dict(pickle.loads(saved))
+            optimizer.step(lambda up=up, down=down: (up @ down - 1).square().sum())
+        ends.append((up.detach().clone(), down.detach().clone()))
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+
+
+def test_a_state_with_a_threshold_of_0_goes_on_as_it_did() -> None:
+    theta = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    optimizer = SparseMeZO([("w", theta)], lr=1e-2, engine="replay")
+    state = optimizer.state_dict()
+    state["param_groups"][0]["thresholds"] = {"w": 0.0}  # As versions saved it that trained no tensor whole.
+    optimizer.load_state_dict(state)
+    optimizer.step(lambda: theta.sum())
+    assert theta.tolist()[3] == 1.0
+    assert optimizer.shared["thresholds"] == {"w": 0.0}

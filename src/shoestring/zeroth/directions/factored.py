@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -236,7 +238,7 @@ def check_rank(directions: str, rank: int) -> int:
     Raises:
         OptimizerError: if it is not a whole number of at least 1.
     """
-    if rank != rank or rank < 1 or rank != int(rank):
+    if not isinstance(rank, (Real, Tensor)) or not math.isfinite(rank) or rank < 1 or rank != int(rank):
         raise OptimizerError(f"{directions}: rank={rank!r}; it must be a whole number and at least 1")
     return int(rank)
 

@@ -27,6 +27,8 @@ class EvolutionStrategies(ZerothOrder):
     normalised gradient. Times the deviation over eps, the z-scored estimate is unbiased up to the factor (N - 1)/N,
     since the mean it subtracts contains each member; with antithetic pairs the mean cancels, and it is unbiased.
 
+    The slopes that are reported are of the losses: between both ends, or against the mean of the population.
+
     Costs N forward passes a step, antithetic 2N, and no memory beyond scratch. Any reward does: nothing is
     differentiated. Where all rewards are equal only the weight decay moves the weights.
 
@@ -71,11 +73,16 @@ class EvolutionStrategies(ZerothOrder):
         else:
             rows = tuple(tuple(eps if i == j else 0.0 for j in range(samples)) for i in range(samples))
             losses = evaluate(Points(self.directions, seeds, rows))
+        mean = fmean(losses)
+        if self.shared["antithetic"]:
+            grads = tuple((plus - minus) / (2 * eps) for plus, minus in zip(losses[::2], losses[1::2], strict=True))
+        else:
+            grads = tuple((loss - mean) / eps for loss in losses)
         shapes = (z_scores if self.shared["shape"] == "z-score" else ranks)([-loss for loss in losses])
         if self.shared["antithetic"]:
             shapes = [(plus - minus) / 2 for plus, minus in zip(shapes[::2], shapes[1::2], strict=True)]
         terms = tuple((seed, -shape / samples) for seed, shape in zip(seeds, shapes, strict=True))
-        return Estimate(terms, fmean(losses))
+        return Estimate(terms, mean, grads)
 
 
 def z_scores(rewards: Sequence[float]) -> list[float]:

@@ -55,7 +55,9 @@ class HiZOO(ZerothOrder):
     Source: Zhao et al. 2024, algorithm 1 (arXiv 2402.15173).
     Differs: l0 is what is reported; the reference makes a fourth pass after the step for that. Schedules count steps;
         the reference compares steps with a number of epochs. H is in float32 and has a floor; the reference keeps it in
-        the dtype of the weights, where alpha = 1e-8 moves none of it in half precision, and does not save it.
+        the dtype of the weights, where alpha = 1e-8 moves none of it in half precision, and does not save it. Held as
+        H - 1 in float32, an H far below 1 (losses without curvature for long) sinks no further than 3e-8 / alpha, where
+        its moves are lost in rounding, though `floor` may be lower; beside float64 weights it does.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
 import torch
@@ -62,7 +63,7 @@ class LOZOM(PeriodicBasis):
         **common: Unpack[Common],
     ) -> None:
         check_share(type(self).__name__, "momentum", momentum)
-        own = {"eps": eps, "momentum": momentum, "divide_by_rank": bool(divide_by_rank), "momentum_basis": -1}
+        own = {"eps": eps, "momentum": momentum, "divide_by_rank": bool(divide_by_rank)}
         super().__init__(params, lr, own, rank, period, **common)
 
     def make(self, rank: int, basis: int) -> LowRank:
@@ -71,23 +72,29 @@ class LOZOM(PeriodicBasis):
 
     def update(self, estimate: Estimate) -> Update:
         """Return descent along the momentum, which is moved on here: it is small, and the weights need all of it."""
-        number, before = self.shared["steps"] // self.shared["period"], self.shared["momentum_basis"]
-        tensors = self.engine.tensors
-        if before not in (-1, number):
-            old = self.family(before)
-            rights = {tensor.key: old.right(tensor, 0) for tensor in tensors if matrix_shape(tensor) is not None}
-        else:
-            rights = {}
+        number, tensors = self.shared["steps"] // self.shared["period"], self.engine.tensors
+        rights = self._old_rights(tensors, number)
         family = self.family(number)
         held: dict[int, Tensor] = {}
         for tensor in tensors:
-            momentum = self._moved(tensor, family, estimate, rights.get(tensor.key))
             # A new tensor each time: an update that an engine still holds keeps the old one.
-            held[tensor.key] = self.state[tensor.param]["momentum"] = momentum
-        self.shared["momentum_basis"] = number
+            momentum = self._moved(tensor, family, estimate, rights.get(tensor.key))
+            held[tensor.key] = momentum
+            self.state[tensor.param].update(momentum=momentum, basis=number)
         scale = 1 / self.shared["rank"] if self.shared["divide_by_rank"] else 1.0
         directions = Momentum(family, held, scale)
         return TermsUpdate(directions, ((0, 1.0),), self.rates(), self.rounding_seed())
+
+    def _old_rights(self, tensors: Sequence[Trained], number: int) -> dict[int, Tensor]:
+        """Return V of the matrices, by key, whose momentum is in another basis than this one."""
+        bases: dict[int, list[Trained]] = {}
+        for tensor in tensors:
+            held = self.state[tensor.param]
+            if "momentum" in held and matrix_shape(tensor) is not None:
+                # Earlier versions noted one basis for all, which a tensor that was frozen since may not have.
+                bases.setdefault(held["basis"] if "basis" in held else self.shared["momentum_basis"], []).append(tensor)
+        bases.pop(number, None)
+        return {tensor.key: self.family(basis).right(tensor, 0) for basis, those in bases.items() for tensor in those}
 
     def _moved(self, tensor: Trained, family: Factored, estimate: Estimate, old_right: Tensor | None) -> Tensor:
         """Return the momentum after this step: N [m, r] of a matrix, all of a vector."""

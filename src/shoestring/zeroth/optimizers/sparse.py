@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
 from torch import Tensor
 
-from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
-from shoestring.zeroth.checks import check
+from shoestring.zeroth.checks import check, check_share
 from shoestring.zeroth.directions.masked import Masked
+from shoestring.zeroth.engines.guards import listed
 from shoestring.zeroth.masks import Bits, pack_bits
 from shoestring.zeroth.spsa import two_sided
+from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import TermsUpdate, Update
+
+_LOG = logging.getLogger(__name__)
 
 
 @OPTIMIZERS.register("sparse-mezo")
@@ -42,7 +48,9 @@ class SparseMeZO(ZerothOrder):
 
     Source: Liu et al. 2024, Sparse MeZO (arXiv 2402.15751).
     Differs: the k-th chosen weight of a tensor gets the k-th number of a direction, so that as many are made as
-        weights move.
+        weights move. A tensor whose magnitudes do not tell its weights apart is trained whole, and said to be so once:
+        one whose h is 0 (B of LoRA, biases that begin at 0), which would move all its zeros in the first step and
+        nothing ever after; and one where more than half of the magnitudes are h (norms that begin at 1).
     """
 
     def __init__(
@@ -57,8 +65,7 @@ class SparseMeZO(ZerothOrder):
     ) -> None:
         name = type(self).__name__
         check(name, "samples", samples, whole=True)
-        if not 0 <= sparsity < 1:
-            raise OptimizerError(f"{name}: sparsity={sparsity!r}; it must be at least 0 and below 1")
+        check_share(name, "sparsity", sparsity)
         own = {"eps": eps, "samples": int(samples), "sparsity": sparsity, "thresholds": None}
         super().__init__(params, lr, own, **common)
 
@@ -70,8 +77,7 @@ class SparseMeZO(ZerothOrder):
         limits: dict[str, float] = self.shared["thresholds"] or {}
         added = [tensor for tensor in tensors if tensor.name not in limits]
         if added:
-            share = 1 - self.shared["sparsity"]
-            limits = self.shared["thresholds"] = limits | {t.name: threshold(t.param, share) for t in added}
+            limits = self.shared["thresholds"] = limits | self._limits(added)
         masks = {tensor.name: Bits(pack_bits(tensor.flat.abs() <= limits[tensor.name])) for tensor in tensors}
         masked = Masked(self.directions, masks)
         eps, samples = self.shared["eps"], self.shared["samples"]
@@ -81,6 +87,35 @@ class SparseMeZO(ZerothOrder):
     def update(self, estimate: Estimate) -> Update:
         """Descend along the estimate, in the weights that were small when it was made."""
         return TermsUpdate(estimate.extra, estimate.terms, self.rates(), self.rounding_seed())
+
+    def _limits(self, tensors: Sequence[Trained]) -> dict[str, float]:
+        """Return the limits of tensors that have none yet; say which are trained whole."""
+        share = 1 - self.shared["sparsity"]
+        found = {tensor.name: limit(tensor.param, share) for tensor in tensors}
+        whole = [name for name, most in found.items() if most == math.inf]
+        if whole:
+            _LOG.warning(
+                "Sparse-MeZO trains %d of %d tensors whole, since so many of their weights are 0 or alike that size "
+                "does not choose among them: %s",
+                len(whole),
+                len(found),
+                listed(whole),
+            )
+        return found
+
+
+def limit(param: Tensor, share: float) -> float:
+    """Return the magnitude up to which elements are chosen: `threshold`, or infinity where that is no choice.
+
+    It is none at 0, since a weight that has moved once is above it for good, nor where most elements have it.
+
+    >>> import torch
+    >>> limit(torch.zeros(4), 0.5), limit(torch.tensor([4.0, -1.0, 2.0, -3.0]), 0.5)
+    (inf, 2.0)
+    """
+    found, count = threshold(param, share), param.numel()
+    alike = int((param.detach().abs() == found).sum())
+    return math.inf if count and (found == 0 or 2 * alike > count) else found
 
 
 def threshold(param: Tensor, share: float) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, Unpack
 
 from torch import Tensor
 
+from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params, ZerothOrder
 from shoestring.zeroth.checks import check
 from shoestring.zeroth.directions.masked import Masked
-from shoestring.zeroth.masks import at_random, checked, unpacked
+from shoestring.zeroth.masks import at_random, checked, pack, unpacked
 from shoestring.zeroth.spsa import two_sided
-from shoestring.zeroth.tensors import trained_tensors
+from shoestring.zeroth.tensors import Trained, trained_tensors
 from shoestring.zeroth.update import TermsUpdate, Update
 
 
@@ -38,14 +40,18 @@ class StaticMaskMeZO(ZerothOrder):
         samples: number n of directions.
         masks: boolean tensors by name (`#place` where there are no names); tensors without one are left alone. See
             `shoestring.zeroth.masks`: `largest(squared_gradients(...), 0.001)` is SensZOQ's choice, `largest` of the
-            magnitudes another. A number chooses that share of the weights at random, from the seed.
+            magnitudes another. A number chooses that share of the weights at random, from the seed; also of tensors
+            that are added or unfrozen later.
         common: see `ZerothOrder`.
+
+    Raises:
+        OptimizerError: for settings that cannot work, and masks that fit no tensor that is trained.
 
     Source: Guo et al. 2024, Zeroth-Order Fine-Tuning of LLMs with Extreme Sparsity (arXiv 2406.02913).
     Differs: the weights that are left alone are not quantised.
     """
 
-    _built: tuple[object, Masked] | None = None
+    _built: tuple[object, object, Masked] | None = None
 
     def __init__(
         self,
@@ -57,22 +63,46 @@ class StaticMaskMeZO(ZerothOrder):
         masks: Mapping[str, Tensor] | float = 0.01,
         **common: Unpack[Common],
     ) -> None:
-        check(type(self).__name__, "samples", samples, whole=True)
-        super().__init__(params, lr, {"eps": eps, "samples": int(samples), "masks": None}, **common)
+        name = type(self).__name__
+        check(name, "samples", samples, whole=True)
+        if not isinstance(masks, (Mapping, Real)) and not (isinstance(masks, Tensor) and masks.numel() == 1):
+            raise OptimizerError(
+                f"{name}: masks={masks!r}; give boolean tensors by name, or the share of the weights that is chosen"
+            )
+        fraction = None if isinstance(masks, Mapping) else float(masks)
+        own = {"eps": eps, "samples": int(samples), "masks": None, "fraction": fraction}
+        super().__init__(params, lr, own, **common)
         tensors = trained_tensors(self.param_groups)
-        if not isinstance(masks, Mapping):
-            masks = at_random({tensor.name: tensor.param for tensor in tensors}, masks, self.shared["seed"])
-        self.shared["masks"] = checked(masks, tensors)
+        self.shared["masks"] = checked(masks if isinstance(masks, Mapping) else self._drawn(tensors), tensors)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state; one that does not say whether its masks were drawn has none drawn later.
+
+        Raises:
+            OptimizerError: as any optimizer's.
+        """
+        first, *others = state_dict["param_groups"]
+        super().load_state_dict({**state_dict, "param_groups": [{"fraction": None, **first}, *others]})
 
     @property
     def masked(self) -> Masked:
         """The directions, confined to the chosen weights."""
+        tensors = self.engine.tensors
+        late = [tensor for tensor in tensors if tensor.name not in self.shared["masks"]]
+        if late and self.shared["fraction"] is not None:
+            self.shared["masks"] = self.shared["masks"] | {n: pack(mask) for n, mask in self._drawn(late).items()}
         saved = self.shared["masks"]
-        if self._built is None or self._built[0] is not saved:  # They are others once a state is loaded.
-            tensors = [tensor for tensor in self.engine.tensors if tensor.name in saved]
-            masks = {tensor.name: unpacked(saved[tensor.name], tensor.param.device) for tensor in tensors}
-            self._built = saved, Masked(self.directions, masks)
-        return self._built[1]
+        # Masks are others once a state is loaded, tensors once some are frozen, unfrozen or added.
+        if self._built is None or self._built[0] is not saved or self._built[1] is not tensors:
+            here = [tensor for tensor in tensors if tensor.name in saved]
+            masks = {tensor.name: unpacked(saved[tensor.name], tensor.param.device) for tensor in here}
+            self._built = saved, tensors, Masked(self.directions, masks)
+        return self._built[2]
+
+    def _drawn(self, tensors: Sequence[Trained]) -> dict[str, Tensor]:
+        """Return masks of tensors, drawn from the seed and their names."""
+        params = {tensor.name: tensor.param for tensor in tensors}
+        return at_random(params, self.shared["fraction"], self.shared["seed"])
 
     def propose(self, evaluate: Evaluate) -> Estimate:
         """Evaluate both ends of every direction in the chosen weights."""

@@ -23,7 +23,8 @@ class VarianceModifiedMeZO(ZerothOrder):
 
     E g (c z) = D E[z z'] D^-1 gradient = gradient. Layers are the embeddings, each numbered layer, the head and the
     rest, by the tensors' names: see `shoestring.zeroth.layers`. c is a norm of the layer (`norms`), measured before the
-    first step, and again every `recompute_every` steps (an epoch); 0 is replaced by 1.
+    first step, and again every `recompute_every` steps (an epoch), or in the next one where the measurement fails of a
+    loss that is not finite; 0 is replaced by 1.
 
     Costs 2n forward passes a step and one number a layer, kept in the parameter groups. A measurement of the
     "zeroth-order" norms takes two more forward passes a layer, one of the "gradients" a forward and a backward pass and
@@ -64,14 +65,24 @@ class VarianceModifiedMeZO(ZerothOrder):
 
     def propose(self, evaluate: Evaluate) -> Estimate:
         """Measure the norms if it is time; evaluate both ends of every direction, shortened by them."""
-        eps, samples, every = self.shared["eps"], self.shared["samples"], self.shared["recompute_every"]
-        due = every is not None and self.shared["steps"] % every == 0
-        known = {} if due else self.shared["scales"] or {}
+        eps, samples = self.shared["eps"], self.shared["samples"]
+        known = {} if self._due() else self.shared["scales"] or {}
         if any(layer not in known for layer in by_layer(self.engine.tensors)):
             self.shared["scales"] = layer_norms(self, evaluate, self.shared["norms"], eps) | known
+            if not known:
+                self.shared["measured_at"] = self.shared["steps"]
         shortened = self.scaled(-1)
         seeds = [self.direction_seed(sample) for sample in range(samples)]
         return two_sided(evaluate, shortened, seeds, eps)
+
+    def _due(self) -> bool:
+        """Return whether all norms are to be measured again, once in every period, as early as it can be."""
+        steps, every = self.shared["steps"], self.shared["recompute_every"]
+        if every is None or self.shared["scales"] is None:
+            return False
+        # States of earlier versions do not say when it was: it is due where a period begins here.
+        last = self.shared.setdefault("measured_at", steps - 1)
+        return steps // every != last // every
 
     def update(self, estimate: Estimate) -> Update:
         """Descend along the slopes times the directions, lengthened by the norms."""

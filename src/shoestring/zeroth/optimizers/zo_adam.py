@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from shoestring.errors import OptimizerError
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params
 from shoestring.zeroth.checks import check, check_share
-from shoestring.zeroth.history import Moments, Remembering, moment_settings, remembered
+from shoestring.zeroth.history import Moments, Remembering, moment_settings
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.spsa import two_sided
@@ -29,6 +29,8 @@ class ZOAdam(Remembering):
 
         m <- beta1 m + (1 - beta1) g          v <- beta2 v + (1 - beta2) g^2
         theta <- (1 - lr weight_decay) theta - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + floor)
+
+    t is counted for each tensor: a step that was skipped, or in which it was frozen, is none of its own.
 
     Costs 2n forward passes a step. Memory: `state`, m and v in float32, two numbers a weight (moments="stored"), or
     none: recomputed, both are made again in every step from seeds and coefficients of the last ones, at the price of
@@ -47,7 +49,8 @@ class ZOAdam(Remembering):
         common: `weight_decay`, `seed`, `directions`, `engine`, ...: see `ZerothOrder`.
 
     Raises:
-        OptimizerError: for settings that cannot work.
+        OptimizerError: for settings that cannot work; while moments are recomputed, for tensors that are added or
+            unfrozen after the first step, which have no part in the past.
 
     Source: Malladi et al. 2023, appendix B.2 (arXiv 2305.17333); Zhang et al. 2024 (arXiv 2402.11592); Loshchilov and
         Hutter 2019, algorithm 2 (arXiv 1711.05101).
@@ -68,13 +71,13 @@ class ZOAdam(Remembering):
         **common: Unpack[Common],
     ) -> None:
         name = type(self).__name__
-        if len(betas) != 2:
-            raise OptimizerError(f"{name}: betas={tuple(betas)!r}; there are two: (beta1, beta2)")
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+            raise OptimizerError(f"{name}: betas={betas!r}; there are two: (beta1, beta2)")
         for beta in betas:
             check_share(name, "betas", beta)
         check(name, "floor", floor, positive=True)
         check(name, "samples", samples, whole=True)
-        own = {"betas": list(betas), "eps": eps, "floor": floor, "samples": int(samples), "updates": 0}
+        own = {"betas": list(betas), "eps": eps, "floor": floor, "samples": int(samples)}
         super().__init__(params, lr, own | moment_settings(name, moments, max(betas)), **common)
 
     def propose(self, evaluate: Evaluate) -> Estimate:
@@ -84,25 +87,29 @@ class ZOAdam(Remembering):
 
     def update(self, estimate: Estimate) -> Update:
         """Return Adam's descent."""
-        shared = self.shared
-        shared["updates"] += 1
+        shared, tensors = self.shared, self.engine.tensors
         if shared["history"]:
-            steps, state = remembered(shared, estimate.terms), None
+            steps, state = self.remembered(estimate.terms), None
+            counts = dict.fromkeys((tensor.key for tensor in tensors), len(steps))
         else:
-            steps, state = (estimate.terms,), self.state
-            self._begin_moments()
-        counted = shared["updates"] if state is not None else len(steps)
-        rule = (steps, tuple(shared["betas"]), shared["floor"], counted, state)
+            steps, state, counts = (estimate.terms,), self.state, self._counts()
+            state_of(self, self.directions, tensors, "exp_avg", "exp_avg_sq")
+        rule = (steps, tuple(shared["betas"]), shared["floor"], counts, state)
         return AdamUpdate(self.directions, self.rates(), self.rounding_seed(), *rule)
 
-    def _begin_moments(self) -> None:
-        """Make the moments of tensors that have none; of those that came later, note after how many steps."""
-        before = self.shared["updates"] - 1
-        late = [tensor.param for tensor in self.engine.tensors if before and tensor.param not in self.state]
-        state_of(self, self.directions, self.engine.tensors, "exp_avg", "exp_avg_sq")
-        for param in late:
-            if param in self.state:
-                self.state[param]["before"] = before
+    def _counts(self) -> dict[int, int]:
+        """Count this step where moments are kept; return how many each tensor has had, by its key."""
+        found: dict[int, int] = {}
+        for tensor in self.engine.tensors:
+            if self.directions.touches(tensor):
+                held = self.state[tensor.param]
+                if "count" not in held:
+                    # Earlier versions counted steps for all tensors together, and noted those before one came.
+                    known = "exp_avg" in held
+                    held["count"] = self.shared["updates"] - held.pop("before", 0) if known else 0
+                held["count"] += 1
+                found[tensor.key] = held["count"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,14 +120,14 @@ class AdamUpdate(StreamUpdate):
         steps: terms of each step, oldest first.
         betas: shares of m and v that are kept each step.
         floor: added to the root of v.
-        count: steps so far; m and v are of as many, less those from before their tensor came.
+        counts: of each tensor's key, how many steps m and v are of.
         state: where m and v are, or None where they begin at 0.
     """
 
     steps: tuple[tuple[Term, ...], ...]
     betas: tuple[float, float]
     floor: float
-    count: int
+    counts: Mapping[int, int]
     state: Any
 
     def move(self, tensor: Trained, start: int, stop: int) -> Tensor:
@@ -128,12 +135,10 @@ class AdamUpdate(StreamUpdate):
         if self.state is None:
             like = {"dtype": wide(tensor.param.dtype), "device": tensor.param.device}
             mean, square = (torch.zeros(stop - start, **like) for _ in range(2))
-            count = self.count
         else:
             held = self.state[tensor.param]
             mean, square = (held[name].view(-1)[start:stop] for name in ("exp_avg", "exp_avg_sq"))
-            count = self.count - held.get("before", 0)
-        first, second = self.betas
+        (first, second), count = self.betas, self.counts[tensor.key]
         for terms in self.steps:
             estimate = estimated(self.directions, terms, tensor, start, stop)
             mean.mul_(first).add_(estimate * (1 - first))

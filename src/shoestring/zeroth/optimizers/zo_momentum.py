@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shoestring.zeroth.base import OPTIMIZERS, Common, Estimate, Evaluate, Params
 from shoestring.zeroth.checks import check, check_share
-from shoestring.zeroth.history import Moments, Remembering, moment_settings, remembered
+from shoestring.zeroth.history import Moments, Remembering, moment_settings
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.noise.plain import wide
 from shoestring.zeroth.spsa import two_sided
@@ -43,7 +43,8 @@ class ZOMomentum(Remembering):
         common: `weight_decay`, `seed`, `directions`, `engine`, ...: see `ZerothOrder`.
 
     Raises:
-        OptimizerError: for settings that cannot work.
+        OptimizerError: for settings that cannot work; while moments are recomputed, for tensors that are added or
+            unfrozen after the first step, which have no part in the past.
 
     Source: Zhang et al. 2024, ZO-SGD-MMT (arXiv 2402.11592); moments from the history: Malladi et al. 2023, appendix
         B.2 (arXiv 2305.17333).
@@ -76,7 +77,7 @@ class ZOMomentum(Remembering):
         """Return descent along the momentum."""
         steps = (estimate.terms,)
         if self.shared["history"]:
-            steps = remembered(self.shared, estimate.terms)
+            steps = self.remembered(estimate.terms)
         else:
             state_of(self, self.directions, self.engine.tensors, "momentum")
         state = None if self.shared["history"] else self.state
