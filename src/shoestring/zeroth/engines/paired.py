@@ -239,10 +239,10 @@ class PairedEngine(Engine):
             self._catch_up()
             return self.evaluate(closure, points)
         weights = self._weights(point)
-        audit = None if self._audited else Audit(weights)
+        audit = None if self._audited else Audit(weights.table.values(), weights)
         loss = self.evaluate(closure, points, *([] if audit is None else [audit]), Substitution(weights))
         if audit is not None and audit.found:
-            raise EscapeError(", ".join(f"{name} ({func})" for name, func in list(audit.found.items())[:4]))
+            raise EscapeError(audit.listed())
         self._audited = not self._watching
         self._advise(weights)
         return loss
