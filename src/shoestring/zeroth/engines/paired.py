@@ -14,6 +14,7 @@ from shoestring.zeroth.closures import Closure, PerExample, pieces
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.engines.audit import Audit
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.compiled import uncompiled
 from shoestring.zeroth.engines.fused import FusedEngine
 from shoestring.zeroth.engines.lanes import LanesError, Repeated
 from shoestring.zeroth.engines.places import place_of_error
@@ -43,7 +44,8 @@ class PairedEngine(Engine):
     generation of noise serves all of them. Any other closure runs P times. The first step evaluates both ways and
     compares; where a computation does not keep the rows of the repeated batch apart, or the losses disagree, the points
     are evaluated one after the other from then on, with one warning. A forward pass that reads trained memory past its
-    substitute (a view made before, compiled code) is evaluated by the fused engine, with one warning that names it.
+    substitute (a view made before, scripted code) is evaluated by the fused engine, with one warning that names it.
+    What `torch.compile` made runs as it was written, not compiled: the other engines run it compiled.
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
     activations of P times the rows. `lanes` bounds P: further points take further passes; `max_rows` bounds the rows.
@@ -96,7 +98,9 @@ class PairedEngine(Engine):
             self.finalize()
         points.directions.prepare(self.tensors)
         try:
-            return self._losses(closure, self.placed(points))
+            placed = self.placed(points)
+            with uncompiled():
+                return self._losses(closure, placed)
         except EscapeError as escape:
             return self._give_up(str(escape), closure, points)
         finally:
