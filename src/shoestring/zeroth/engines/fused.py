@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.engines.versions import Versions, refuse_changed
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.points import Points
@@ -89,9 +90,10 @@ class FusedEngine(Engine):
         changed = self._versions.changed() if here is not None and here.terms else []
         if changed:
             there = None
-        move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
-        self._place, self._update = there, None
-        self._versions.note()
+        with Uninterrupted():
+            move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
+            self._place, self._update = there, None
+            self._versions.note()
         refuse_changed(changed, "fused")
 
 
