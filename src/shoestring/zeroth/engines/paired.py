@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from shoestring.errors import OptimizerError, ShoestringError
-from shoestring.zeroth.closures import Closure, PerExample, pieces
+from shoestring.zeroth.closures import Closure, PerExample, Recorded, pieces
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.engines.audit import Audit
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
@@ -34,6 +34,8 @@ _LOUDER = {torch.float64: 1.0, torch.float32: 16.0}
 _LOUDEST = 64.0
 _OFTEN = 6
 _TILE = 1 << 20
+# Substitution is a mode of torch, and so of one thread.
+_ELSEWHERE = "no tensor was read in this thread, and all losses are equal (does the model run in another thread?)"
 
 
 class PairedEngine(Engine):
@@ -44,7 +46,8 @@ class PairedEngine(Engine):
     generation of noise serves all of them. Any other closure runs P times. The first step evaluates both ways and
     compares; where a computation does not keep the rows of the repeated batch apart, or the losses disagree, the points
     are evaluated one after the other from then on, with one warning. A forward pass that reads trained memory past its
-    substitute (a view made before, scripted code) is evaluated by the fused engine, with one warning that names it.
+    substitute (a view made before, scripted code, a thread of its own) is evaluated by the fused engine, with one
+    warning that names it.
     What `torch.compile` made runs as it was written, not compiled: the other engines run it compiled.
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
@@ -100,7 +103,10 @@ class PairedEngine(Engine):
         try:
             placed = self.placed(points)
             with uncompiled():
-                return self._losses(closure, placed)
+                found = self._losses(closure, placed)
+            if self._watching and len(found) > 1 and len(set(found)) == 1 and not isinstance(closure, Recorded):
+                raise EscapeError(_ELSEWHERE)
+            return found
         except EscapeError as escape:
             return self._give_up(str(escape), closure, points)
         finally:
