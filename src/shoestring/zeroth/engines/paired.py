@@ -232,8 +232,7 @@ class PairedEngine(Engine):
                 mode = Repeated(weights, count * len(next(iter(part.values()))))
                 repeated = mode.repeat(part)
                 with mode:
-                    losses = closure.losses(repeated)
-                found.append(mode.parts(losses))
+                    found.append(mode.parts(closure.losses(repeated)))
             losses = torch.cat(found, 1)
             means.append(losses.to(torch.promote_types(losses.dtype, torch.float32)).mean(1))
         return torch.stack(means).mean(0).tolist()
