@@ -46,8 +46,8 @@ class PairedEngine(Engine):
     generation of noise serves all of them. Any other closure runs P times. The first step evaluates both ways and
     compares; where a computation does not keep the rows of the repeated batch apart, or the losses disagree, the points
     are evaluated one after the other from then on, with one warning. A forward pass that reads trained memory past its
-    substitute (a view made before, scripted code, a thread of its own) is evaluated by the fused engine, with one
-    warning that names it.
+    substitute (a view made before, scripted code, a thread of its own), or asks for its gradient, is evaluated by the
+    fused engine, with one warning that names it.
     What `torch.compile` made runs as it was written, not compiled: the other engines run it compiled.
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
