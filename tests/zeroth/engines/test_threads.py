@@ -16,7 +16,7 @@ from shoestring.zeroth.trajectory import Recorder, replay
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 X = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4)
-WORDS = "no tensor was read in this thread, and all losses are equal"
+WORDS = "past the tensors that the optimizer was given: no tensor in this thread, but in another one; weights are"
 
 
 def network() -> nn.Module:
@@ -61,6 +61,22 @@ def test_a_model_that_runs_in_another_thread_is_evaluated_in_place(
     for one, other in zip(found[1], wanted[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     assert [WORDS in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_losses_that_were_known_before_change_neither_engine_nor_weights(
+    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = network().to(dtype)
+    before = [param.detach().clone() for param in model.parameters()]
+    optimizer = MeZO(model.named_parameters(), lr=0.1, eps=0.3)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            optimizer.step(lambda: 1.5)
+    assert not caplog.records
+    assert optimizer.engine.instead is None
+    for param, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(param, old)
 
 
 def test_equal_losses_of_weights_that_were_read_change_no_engine() -> None:
