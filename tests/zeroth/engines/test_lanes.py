@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Callable
@@ -238,3 +239,68 @@ def test_what_does_not_is_evaluated_point_by_point_with_one_warning(
     messages = [record.getMessage() for record in caplog.records if "repeated" in record.getMessage()]
     assert len(messages) == 1
     assert re.search(APART[losses], messages[0]), messages[0]
+
+
+class Counting(nn.Module):
+    """Writes into buffers while it runs, keeps another one anew, and what it computed."""
+
+    added: Tensor
+    replaced: Tensor
+    set: Tensor
+    out: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(H, 1).double()
+        self.kept: Tensor | None = None
+        for name in ("added", "replaced", "set"):
+            self.register_buffer(name, torch.zeros(16, H, dtype=torch.float64))
+        self.register_buffer("out", torch.zeros(2 * N, H, dtype=torch.float64))
+        self.fails = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.added += x.sum(0)
+        self.replaced = self.replaced + x.sum(0)
+        self.set[: len(x)] = x
+        if len(x) == len(self.out):
+            torch.mul(x, 2.0, out=self.out)
+        self.kept = x * 2
+        if self.fails and len(x) > N:
+            raise RuntimeError("out of paper")
+        return self.layer(x)[:, 0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_stays_on_buffers_that_a_repeated_batch_was_written_into(fails: bool) -> None:
+    model = Counting()
+    closure = PerExample(lambda batch: model(batch["x"]).square(), [{"x": batch()["x"][:, 0]}])
+    optimizer = MeZO(model.named_parameters(), lr=1e-3)
+    optimizer.step(closure)
+    assert isinstance(optimizer.engine, PairedEngine)
+    assert optimizer.engine.repeats
+    model.fails = fails
+    optimizer.step(closure)
+    assert optimizer.engine.repeats is not fails
+    assert model.kept is not None
+    saved = dict(model.named_buffers()) | {"kept": model.kept}
+    assert [vars(value) for value in saved.values()] == [{}] * 5
+    file = io.BytesIO()
+    torch.save(saved, file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True).keys() == saved.keys()
+
+
+def test_losses_written_into_memory_of_the_users_are_told_apart() -> None:
+    room = torch.zeros(2 * N, dtype=torch.float64)
+
+    def losses(own: nn.ParameterDict, batch: dict[str, Tensor]) -> Tensor:
+        found = mean(functional.linear(batch["x"], own["square"]))
+        if len(found) < len(room):
+            return found
+        room[:] = found
+        return room
+
+    grads, optimizer = run(losses, "paired")
+    assert isinstance(optimizer.engine, PairedEngine)
+    assert optimizer.engine.repeats
+    assert grads == pytest.approx(run(losses, "replay")[0], rel=1e-8)

@@ -61,6 +61,12 @@ def under_autocast(own: Weights) -> Tensor:
         return functional.linear(X.float(), own.w.float(), own.b.float()).double()
 
 
+@torch.enable_grad()
+def penalised(own: Weights) -> Tensor:
+    first, second = torch.autograd.grad((X @ own.w + own.b).sin().sum(), [own.w, own.b])
+    return first + second
+
+
 WAYS: dict[str, Callable[[Weights], Tensor]] = {
     "linear": lambda own: functional.linear(X, own.w, own.b),
     "linear by names": lambda own: functional.linear(input=X, weight=own.w, bias=own.b),
@@ -93,6 +99,7 @@ PAST: dict[str, tuple[Callable[[Weights], Tensor], str]] = {
     "an older slice": (lambda own: (X @ own.part.T).sum() + own.b, r"w \(aten\."),
     "scripted code": (lambda own: scripted(X, own.w), r"w \(aten\."),
     "its address": (lambda own: X @ own.w * float(own.w.data_ptr() > 0), r"w \(data_ptr\);"),
+    "its gradient": (lambda own: penalised(own), r"w \(torch\.autograd\.grad\);"),
     "writing it": (lambda own: own.w.mul_(1.0) @ X.T, r"w \(mul_\);"),
 }
 

@@ -18,17 +18,21 @@ from shoestring.zeroth.tensors import Trained
 class Audit(TorchDispatchMode):
     """Notes every operation, however deep in the library, that reads trained memory while nobody should.
 
-    Views and slices made before the step, compiled and scripted code and replicas of a module do so: they are not the
+    Views and slices made before the step, traced and scripted code and replicas of a module do so: they are not the
     tensor that the optimizer knows, but its memory.
+
+    Args:
+        tensors: those that others are put in the place of.
+        weights: what reads the tensors on purpose; None if nothing does.
 
     Attributes:
         found: name of the tensor, and the first operation that read it, with the module that was running.
     """
 
-    def __init__(self, weights: PointWeights) -> None:
+    def __init__(self, tensors: Iterable[Trained], weights: PointWeights | None = None) -> None:
         super().__init__()
         self._weights = weights
-        held = [tensor for tensor in weights.table.values() if tensor.param.numel()]
+        held = [tensor for tensor in tensors if tensor.param.numel()]
         self._spans = sorted(((_span(tensor.param), tensor) for tensor in held), key=lambda pair: pair[0])
         self._starts = [span[0] for span, _ in self._spans]
         self.found: dict[str, str] = {}
@@ -36,11 +40,15 @@ class Audit(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         """Look at one operation."""
         kwargs = kwargs or {}
-        if not self._weights.busy:
+        if self._weights is None or not self._weights.busy:
             with torch._C.DisableTorchFunction():  # Or the substitution would see the looking.
                 self._look(func, args)
                 self._look(func, kwargs.values())
         return func(*args, **kwargs)
+
+    def listed(self, shown: int = 4) -> str:
+        """Return the first few of what was found, in words."""
+        return ", ".join(f"{name} ({func})" for name, func in list(self.found.items())[:shown])
 
     def _look(self, func: Any, values: Iterable[Any]) -> None:
         for value in values:

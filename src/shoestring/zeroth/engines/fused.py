@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.directions.base import Directions, Move
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.engines.versions import Versions, refuse_changed
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.points import Points
@@ -34,9 +35,9 @@ class FusedEngine(Engine):
 
     It needs nothing of the model, reads every weight from its own tensor, and costs no memory. Between steps the
     weights stand at the last point: until `finalize()` a forward pass sees them displaced, and whoever loads other
-    weights is told so at the next move, which leaves those alone. Whatever fails inside the closure, and a loss that is
-    not finite, puts them back at once. In half precision moving to and fro rounds: weights drift, though updates are
-    not lost.
+    weights or converts them is told so at the next move, which leaves those alone; who writes into `param.data` is not,
+    for torch does not count that. Whatever fails inside the closure, and a loss that is not finite, puts them back at
+    once. In half precision moving to and fro rounds: weights drift, though updates are not lost.
 
     Where an update is no sum over the same directions, or the directions must see unperturbed weights (`prepare`),
     the three moves follow each other, tensor by tensor.
@@ -55,17 +56,16 @@ class FusedEngine(Engine):
             self.finalize()
         points.directions.prepare(self.tensors)
         found = []
+        changed = self._changed()
         try:
             for row in points.coefficients:
                 terms = tuple((seed, number) for seed, number in zip(points.seeds, row, strict=True) if number)
-                self._move(Place(points.directions, terms))
-                try:
-                    found.append(self.evaluate(closure, points))
-                finally:
-                    self._versions.note()  # What a forward pass itself writes is none of our business.
+                self._move(Place(points.directions, terms), changed)
+                found.append(self.evaluate(closure, points))
         except BaseException:
-            self.finalize()
+            self._move(None)  # What a forward pass itself writes is none of our business.
             raise
+        self._versions.note()
         if not finite(found):
             self.finalize()
         return found
@@ -82,16 +82,21 @@ class FusedEngine(Engine):
     def finalize(self) -> None:
         """Put the weights back, and apply the update that was put off."""
         if self._place is not None or self._update is not None:
-            self._move(None)
+            self._move(None, self._changed())
 
-    def _move(self, there: Place | None) -> None:
+    def _changed(self) -> list[Trained]:
+        """Return the tensors that others changed while they had still to be moved."""
         here, update = self._place, self._update
-        changed = self._versions.changed() if here is not None and here.terms else []
+        waiting = here is not None and (here.terms or update is not None)
+        return self._versions.changed() if waiting else []
+
+    def _move(self, there: Place | None, changed: Sequence[Trained] = ()) -> None:
+        here, update = self._place, self._update
         if changed:
             there = None
-        move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
-        self._place, self._update = there, None
-        self._versions.note()
+        with Uninterrupted():
+            move_from(here, update, there, [tensor for tensor in self.tensors if tensor not in changed])
+            self._place, self._update = there, None
         refuse_changed(changed, "fused")
 
 

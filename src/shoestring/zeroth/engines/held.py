@@ -121,7 +121,9 @@ class Sum(Factored):
 
     def left(self, tensor: Trained, seed: int, first: int, last: int) -> Tensor:
         """Return rows first ... last of the left factor [m, c]."""
-        return torch.cat([left[first:last] for left, _ in self.held.pieces(tensor)], 1)
+        # Weights in another dtype than they had are left with what fits them.
+        lefts = [left[first:last] for left, _ in self.held.pieces(tensor)]
+        return torch.cat(lefts, 1).to(wide(tensor.param.dtype))
 
     def right(self, tensor: Trained, seed: int) -> Tensor:
         """Return the right factor [n, c]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class LanesError(Exception):
 
 @dataclass(eq=False, slots=True)
 class Tag:
-    """What a tensor is among lanes; hung on the tensor itself, and so gone with it.
+    """What a tensor is among lanes; hung on the tensor itself, and so gone with it, or when the evaluation is over.
 
     Attributes:
         run: of which evaluation: tags of others mean nothing.
@@ -67,13 +68,27 @@ class Repeated(Substitution):
         self._count, self.rows = weights.count, rows
         self.token = object()
         self.split = Tag(self.token, SPLIT)
+        self._tagged: list[ref[Tensor]] = []
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        # Buffers that were written into, and what modules keep: others may save them.
+        left = [value for tagged in self._tagged if (value := tagged()) is not None]
+        for value in left:
+            vars(value).pop(_TAG, None)
+        self._tagged.clear()
 
     def repeat(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch repeated for every point."""
         repeated = {name: torch.cat([value] * self._count) for name, value in batch.items()}
         for value in repeated.values():
-            setattr(value, _TAG, self.split)
+            self.hang(value, self.split)
         return repeated
+
+    def hang(self, value: Tensor, tag: Tag) -> None:
+        """Hang a tag on a tensor, for as long as the evaluation lasts."""
+        setattr(value, _TAG, tag)
+        self._tagged.append(ref(value))
 
     def parts(self, losses: Tensor) -> Tensor:
         """Return losses [P * N] as [P, N]."""
@@ -117,6 +132,7 @@ class Repeated(Substitution):
         if isinstance(out, Tensor):
             good = kept and out.ndim > 0 and out.shape[0] % self.rows == 0
             setattr(out, _TAG, self.split if good else Tag(self.token, LOST, by=name))
+            self._tagged.append(ref(out))  # As `hang`, which would take its time at every operation.
         elif isinstance(out, (list, tuple)):
             for item in out:
                 self._mark(item, name, kept=kept)
@@ -209,7 +225,7 @@ class Call:
     def _joined(self, out: Tensor) -> Tensor:
         if out.shape[0] % self.mode.rows:
             raise LanesError(f"{self.name}, whose result has the shape {list(out.shape)}")
-        setattr(out, _TAG, self.mode.split)
+        self.mode.hang(out, self.mode.split)
         return out
 
     def _concatenated(self, outs: list[Any]) -> Any:
@@ -236,5 +252,5 @@ class Call:
         return first
 
     def _variant(self, outs: list[Tensor]) -> Tensor:
-        setattr(outs[0], _TAG, Tag(self.mode.token, VARIANT, tuple(outs[1:])))
+        self.mode.hang(outs[0], Tag(self.mode.token, VARIANT, tuple(outs[1:])))
         return outs[0]

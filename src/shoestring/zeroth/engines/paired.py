@@ -10,10 +10,12 @@ from typing import ClassVar
 import torch
 
 from shoestring.errors import OptimizerError, ShoestringError
-from shoestring.zeroth.closures import Closure, PerExample, pieces
+from shoestring.zeroth.closures import Closure, PerExample, Recorded, pieces
 from shoestring.zeroth.directions.base import Directions
 from shoestring.zeroth.engines.audit import Audit
 from shoestring.zeroth.engines.base import ENGINES, Engine, finite
+from shoestring.zeroth.engines.compiled import uncompiled
+from shoestring.zeroth.engines.elsewhere import read_elsewhere
 from shoestring.zeroth.engines.fused import FusedEngine
 from shoestring.zeroth.engines.lanes import LanesError, Repeated
 from shoestring.zeroth.engines.places import place_of_error
@@ -43,7 +45,9 @@ class PairedEngine(Engine):
     generation of noise serves all of them. Any other closure runs P times. The first step evaluates both ways and
     compares; where a computation does not keep the rows of the repeated batch apart, or the losses disagree, the points
     are evaluated one after the other from then on, with one warning. A forward pass that reads trained memory past its
-    substitute (a view made before, compiled code) is evaluated by the fused engine, with one warning that names it.
+    substitute (a view made before, scripted code, a thread of its own), or asks for its gradient, is evaluated by the
+    fused engine, with one warning that names it.
+    What `torch.compile` made runs as it was written, not compiled: the other engines run it compiled.
 
     Memory: P tiles, the small tensors (biases, norms, adapters) at P points, and what is read of embeddings; and
     activations of P times the rows. `lanes` bounds P: further points take further passes; `max_rows` bounds the rows.
@@ -86,6 +90,7 @@ class PairedEngine(Engine):
         self.repeats: bool | None = None
         self._instead: FusedEngine | None = None
         self._audited = self._advised = False
+        self._unseen = 0
 
     def losses(self, closure: Closure, points: Points) -> list[float]:
         """Return the loss at each point; the weights are not written, but for an update that was put off."""
@@ -96,7 +101,12 @@ class PairedEngine(Engine):
             self.finalize()
         points.directions.prepare(self.tensors)
         try:
-            return self._losses(closure, self.placed(points))
+            placed = self.placed(points)
+            with uncompiled():
+                found = self._losses(closure, placed)
+            if self._read_elsewhere(closure, points, found):
+                raise EscapeError("no tensor in this thread, but in another one")
+            return found
         except EscapeError as escape:
             return self._give_up(str(escape), closure, points)
         finally:
@@ -132,6 +142,13 @@ class PairedEngine(Engine):
     def placed(self, points: Points) -> Points:
         """Return the points as they are seen from the weights, where these lag behind; here they do not."""
         return points
+
+    def _read_elsewhere(self, closure: Closure, points: Points, losses: Sequence[float]) -> bool:
+        """Find out, now and then, whether losses are equal because the model runs where nothing is substituted."""
+        if not self._watching or len(losses) < 2 or len(set(losses)) > 1 or isinstance(closure, Recorded):
+            return False
+        self._unseen += 1
+        return self._unseen.bit_count() == 1 and read_elsewhere(closure, losses[0], points, self.tensors)
 
     def _refuse_changed(self) -> None:
         """Refuse weights that others changed while an update was put off: they do not get it."""
@@ -222,8 +239,7 @@ class PairedEngine(Engine):
                 mode = Repeated(weights, count * len(next(iter(part.values()))))
                 repeated = mode.repeat(part)
                 with mode:
-                    losses = closure.losses(repeated)
-                found.append(mode.parts(losses))
+                    found.append(mode.parts(closure.losses(repeated)))
             losses = torch.cat(found, 1)
             means.append(losses.to(torch.promote_types(losses.dtype, torch.float32)).mean(1))
         return torch.stack(means).mean(0).tolist()
@@ -239,10 +255,10 @@ class PairedEngine(Engine):
             self._catch_up()
             return self.evaluate(closure, points)
         weights = self._weights(point)
-        audit = None if self._audited else Audit(weights)
+        audit = None if self._audited else Audit(weights.table.values(), weights)
         loss = self.evaluate(closure, points, *([] if audit is None else [audit]), Substitution(weights))
         if audit is not None and audit.found:
-            raise EscapeError(", ".join(f"{name} ({func})" for name, func in list(audit.found.items())[:4]))
+            raise EscapeError(audit.listed())
         self._audited = not self._watching
         self._advise(weights)
         return loss

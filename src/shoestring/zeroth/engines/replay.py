@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoestring.zeroth.closures import Closure
 from shoestring.zeroth.engines.base import ENGINES, Engine
+from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.points import Points
 
 
@@ -24,11 +25,13 @@ class ReplayEngine(Engine):
         found = []
         try:
             for row in points.coefficients:
-                self._move(points, place, row)
-                place = row
+                with Uninterrupted():
+                    self._move(points, place, row)
+                    place = row
                 found.append(self.evaluate(closure, points))
         finally:
-            self._move(points, place, tuple(0.0 for _ in points.seeds))
+            with Uninterrupted():
+                self._move(points, place, tuple(0.0 for _ in points.seeds))
         return found
 
     def _move(self, points: Points, here: tuple[float, ...], there: tuple[float, ...]) -> None:

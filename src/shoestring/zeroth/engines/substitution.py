@@ -15,6 +15,7 @@ from shoestring.zeroth.engines.guards import GETTER, RANDOM, TENSOR_GETTERS, ref
 from shoestring.zeroth.engines.places import place_of
 from shoestring.zeroth.engines.rules import RULES
 from shoestring.zeroth.engines.weights import PointWeights
+from shoestring.zeroth.tensors import Trained
 
 TRAINED = 1
 _METHODS = (
@@ -60,6 +61,9 @@ class Substitution(TorchFunctionMode):
         escaping = self._table.get(id(args[0])) if args else None
         if escaping is not None and (func in _ESCAPES or writes(func)):
             raise EscapeError(f"{escaping.name} ({name_of(func)}{place_of(escaping.param)})")
+        if func is torch.autograd.grad and flags & TRAINED:
+            # No gradient reaches what is put in the place of a tensor.
+            raise EscapeError(f"{self._first(args).name} (torch.autograd.grad)")
         return self._call(func, args, kwargs, flags)
 
     def scan(self, values: Iterable[Any]) -> int:
@@ -71,6 +75,11 @@ class Substitution(TorchFunctionMode):
             elif type(value) in (list, tuple):
                 flags |= self.scan(value)
         return flags
+
+    def _first(self, values: Iterable[Any]) -> Trained:
+        """Return the first trained tensor among values."""
+        flat = (one for value in values for one in (value if type(value) in (list, tuple) else [value]))
+        return next(self._table[id(one)] for one in flat if id(one) in self._table)
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], flags: int) -> Any:
         rule = RULES.get(func)

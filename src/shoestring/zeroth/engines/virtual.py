@@ -10,6 +10,7 @@ from shoestring.errors import OptimizerError
 from shoestring.zeroth.directions.factored import matrix_shape
 from shoestring.zeroth.engines.base import ENGINES
 from shoestring.zeroth.engines.held import Held, parts_of
+from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.engines.paired import PairedEngine
 from shoestring.zeroth.engines.versions import Versions, refuse_changed
 from shoestring.zeroth.points import Points
@@ -88,12 +89,13 @@ class VirtualEngine(PairedEngine):
         self.weigh(update)
         if self._held is not None and self._held.columns_with(parts) > self._columns:
             self._fold()
-        move(update, self._vectors)
-        if parts:
-            self._held = self._held or Held()
-            self._held.take(parts)
-            self._last = update
-            self._versions.note()
+        with Uninterrupted():
+            move(update, self._vectors)
+            if parts:
+                self._held = self._held or Held()
+                self._held.take(parts)
+                self._last = update
+                self._versions.note()
 
     def placed(self, points: Points) -> Points:
         """Return the points as points around the weights as they lie in memory."""
@@ -116,14 +118,16 @@ class VirtualEngine(PairedEngine):
             _LOG.warning('engine="virtual" writes every weight at each step: %s; engine="paired" does no less', why)
 
     def _fold(self) -> None:
-        held, last, self._held, self._last = self._held, self._last, None, None
+        held, last = self._held, self._last
         terms = None if last is None else _terms(last)
         if held is None or terms is None:
             return
         changed = self._versions.changed()
         matrices = [tensor for tensor in self._matrices if tensor not in changed and held.pieces(tensor)]
         folded = held.update(terms)
-        move(replace(last, update=folded) if isinstance(last, WithResidual) else folded, matrices)
+        with Uninterrupted():
+            self._held = self._last = None
+            move(replace(last, update=folded) if isinstance(last, WithResidual) else folded, matrices)
         refuse_changed(changed, "virtual")
 
 

@@ -76,8 +76,9 @@ class Deferred:
         """Move the elements of `tensor` up to `stop` that have not been moved yet."""
         done = self._done[id(tensor)]
         if done < stop:
-            self._update(tensor, done, stop)
+            # First, since Ctrl-C is raised behind the kernel; to hold it back would take longer than small parts do.
             self._done[id(tensor)] = stop
+            self._update(tensor, done, stop)
 
     def spare_changed(self) -> list[Trained]:
         """Return the tensors that others have written into since: they are left as they are."""
