@@ -20,6 +20,7 @@ from shoestring.zeroth.checks import check, check_choice, python_number
 from shoestring.zeroth.closures import Closure, Recorded
 from shoestring.zeroth.directions.base import DIRECTIONS, Directions
 from shoestring.zeroth.engines.base import Engine, EngineChoice, make_engine
+from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.noise.base import Term
 from shoestring.zeroth.observer import Observer, noting
 from shoestring.zeroth.points import Points
@@ -291,12 +292,13 @@ class ZerothOrder(Optimizer):
         if self.observer is not None:
             self.observer.stepping(self.last_answers, skipped=skipped)
         self._estimate = None
-        if skipped:
-            self.shared["skipped"] += 1
-        else:
-            update = self.update(found)
-            self.engine.apply(WithResidual(update, self.state) if self.rounding == "residual" else update)
-        self.shared["steps"] += 1
+        with Uninterrupted():  # Or weights would move in a step that is not counted.
+            if skipped:
+                self.shared["skipped"] += 1
+            else:
+                update = self.update(found)
+                self.engine.apply(WithResidual(update, self.state) if self.rounding == "residual" else update)
+            self.shared["steps"] += 1
         if self.observer is not None:
             self.observer.stepped()
         if self._engine is not None and self._engine.instead is not None:

@@ -16,7 +16,6 @@ from shoestring.products import quick_products
 from shoestring.registry import Registry
 from shoestring.zeroth.closures import Closure, evaluate
 from shoestring.zeroth.engines.guards import Refusal, Watch, warn_of_lost_updates, warn_of_resolution
-from shoestring.zeroth.engines.interrupts import Uninterrupted
 from shoestring.zeroth.points import Points
 from shoestring.zeroth.tensors import Trained
 from shoestring.zeroth.update import Update, move
@@ -50,8 +49,7 @@ class Engine(ABC):
     def apply(self, update: Update) -> None:
         """Move the weights, now or (an engine that defers) on the way through the next evaluation."""
         self.weigh(update)
-        with Uninterrupted():
-            move(update, self.tensors)
+        move(update, self.tensors)
 
     def finalize(self) -> None:  # noqa: B027 - most put nothing off
         """Do what was put off, so that the weights are what the optimizer means them to be. Nothing, here."""

@@ -89,13 +89,12 @@ class VirtualEngine(PairedEngine):
         self.weigh(update)
         if self._held is not None and self._held.columns_with(parts) > self._columns:
             self._fold()
-        with Uninterrupted():
-            move(update, self._vectors)
-            if parts:
-                self._held = self._held or Held()
-                self._held.take(parts)
-                self._last = update
-                self._versions.note()
+        move(update, self._vectors)
+        if parts:
+            self._held = self._held or Held()
+            self._held.take(parts)
+            self._last = update
+            self._versions.note()
 
     def placed(self, points: Points) -> Points:
         """Return the points as points around the weights as they lie in memory."""
