@@ -33,7 +33,7 @@ def tuned(model: Path, data: Path, out: Path, /, **sections: Any) -> Record:
     return run(tiny.config(model, data, out, **({"method": SGD, "output": output} | sections)))
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "bitfit", "prefix", "adapter"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "bitfit", "prefix", "adapter", "apet"])
 def test_what_is_measured_is_what_loops_find(
     tuning: str, tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
 ) -> None:
