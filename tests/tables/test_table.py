@@ -301,6 +301,33 @@ def test_missing_seeds_are_named_with_row_and_column() -> None:
     ]
 
 
+def test_the_empty_cells_of_a_row_share_a_line() -> None:
+    names = ("SST-2", "trec", "mr", "cr")
+    runs = [record(task=name) for name in names] + [record(task="mr", method="adam")]
+    assert [note for note in tabulate(runs).notes if note.startswith("missing")] == [
+        "missing: minilm-mlm, adam in cr, SST-2, trec"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (8, []),
+        (9, ["1 more line of what is missing is left out"]),
+        (20, ["12 more lines of what is missing are left out"]),
+    ],
+)
+def test_of_what_is_missing_the_first_lines_are_shown_and_others_counted(rows: int, told: list[str]) -> None:
+    runs = [record(task="trec", data__k=99), *(record(data__k=k) for k in range(2, rows + 1))]
+    notes = tabulate(runs, Layout(costs=False)).notes
+    assert sum(note.startswith("missing: ") for note in notes) == min(rows, 8)
+    assert [note for note in notes if "of what is missing" in note] == told
+    seeds = [record(data__k=k) for k in range(1, rows)] + [record(seed=21, data__k=99)]
+    notes = tabulate(seeds, Layout(costs=False)).notes
+    assert sum(note.startswith("missing seed ") for note in notes) == min(rows, 8)
+    assert [note for note in notes if "of what is missing" in note] == told
+
+
 def test_seeds_asked_for_are_missed_and_others_left_out() -> None:
     table = tabulate(three(0.6, 0.7, 0.8), Layout(seeds=(13, 21, 100)))
     assert texts(table, "SST-2") == ["65.0 (5.0, 2)"]
