@@ -28,7 +28,9 @@ def choice_note(trials: Trials, labels: Labels) -> list[str]:
         return []
     many = f"up to {max(counts)}" if min(counts) < max(counts) else str(max(counts))
     tried = sorted({key for group in groups for key in _differing([labels.settings(record) for record in group])})
-    return [f"chosen on dev for each seed, out of {many} trials; tried: {', '.join(tried)}"]
+    # Two runs that name one folder by different paths are trials that differ in nothing.
+    what = f"; tried: {', '.join(tried)}" if tried else ""
+    return [f"chosen on dev for each seed, out of {many} trials{what}"]
 
 
 def _differing(flat: Sequence[dict[Key, Any]]) -> list[Key]:
