@@ -52,6 +52,21 @@ def test_a_suggestion_names_the_nearest_whatever_the_case_and_what_is_allowed() 
     assert suggest("xyz", []) == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("superglue/cb", "'CB'"),
+        ("superglue/rte", "'mezo/RTE'"),
+        ("superglue/mezo", "'mezo'"),
+        ("pet/CB", "'pet/cb-2'"),
+        ("mezzo/CBB", "'mezo/CB'"),
+    ],
+)
+def test_behind_an_unknown_folder_the_same_last_part_is_the_nearest(given: str, meant: str) -> None:
+    names = ["superglue-cbs", "mezo", "pet/cb-2", "mezo/RTE", "mezo/CB", "CB"]
+    assert suggest(given, names).startswith(f"; did you mean {meant}?")
+
+
 def test_long_lists_of_names_are_shortened() -> None:
     assert suggest("zzz", [f"name{n:02}" for n in range(15)]).endswith("name10, name11 and 3 more")
 

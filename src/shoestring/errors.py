@@ -170,10 +170,22 @@ def suggest(given: str, allowed: Iterable[str], *, shown: int = 12) -> str:
     "; did you mean 'mezo'? Allowed: adam, mezo"
     """
     names = sorted(allowed)
-    folded = {name.casefold(): name for name in names}
-    near = get_close_matches(given.casefold(), list(folded), n=1, cutoff=0.5)
-    hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+    near = _nearest(given, names)
+    hint = f"; did you mean {near!r}?" if near else "."
     if not names:
         return hint if near else ""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{hint} Allowed: {', '.join(names[:shown])}{more}"
+
+
+def _nearest(given: str, names: Sequence[str]) -> str | None:
+    """Return the name that is most like the given one, whatever the case; None where none is like it."""
+    folded, wanted = {name.casefold(): name for name in names}, given.casefold()
+    folder, slash, last = wanted.rpartition("/")
+    if slash and not any(name.startswith(f"{folder}/") for name in folded):
+        # Of a folder that nobody has, what stands behind it says what is meant, however alike the folders look.
+        same = [name for name in folded if name.rpartition("/")[2] == last]
+        if same:
+            return folded[min(same, key=lambda name: (name != last, name))]
+    near = get_close_matches(wanted, list(folded), n=1, cutoff=0.5)
+    return folded[near[0]] if near else None

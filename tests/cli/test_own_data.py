@@ -244,6 +244,20 @@ ERRORS = {
         ],
         "template 'inline' has no masked form",
     ),
+    "a misspelt mask": (
+        [
+            "--data",
+            "films.csv",
+            "--text-columns",
+            "text",
+            "--template",
+            "*cls**sent_0*_It_was*msk*.*sep+*",
+            "--label-words",
+            "a,b",
+            *MASKED,
+        ],
+        "there is no token `*msk*`; did you mean '*mask*'?",
+    ),
     "no text in stars": (
         ["--data", "films.csv", "--text-columns", "text", "--template", "{ text } So", "--label-words", "a,b"],
         "'{ text } So' shows no text; write *sent_0*",

@@ -16,6 +16,7 @@ from reference import kernel_twin
 from shoestring.errors import KernelError, UnknownNameError
 from shoestring.kernels import KernelSettings, outputs_of
 from shoestring.kernels.movement import Linearised, displacement, drift, linearised
+from shoestring.tuning.apet.delta import positions
 from shoestring.tuning.base import TUNINGS
 
 
@@ -126,3 +127,18 @@ def test_a_model_without_a_forward_derivative_is_named() -> None:
     name = one.names("last-layer")[0]
     with pytest.raises(KernelError, match="this model cannot be linearised in forward mode"):
         linearised(outputs, one.items, {name: torch.zeros_like(dict(outputs.model.named_parameters())[name])})
+
+
+def test_values_at_other_weights_are_not_taken_for_a_movement() -> None:
+    one, other = (
+        TUNINGS.get("apet")(budget=20, seed=seed).apply(tiny.build_model("roberta", "masked"), 1) for seed in (1, 2)
+    )
+    places, elsewhere = positions(one), positions(other)
+    names = [n for n, p in one.named_parameters() if p.requires_grad]
+    assert sorted(names) == sorted(places)
+    assert sum(len(index) for index in places.values()) == 20
+    assert displacement(one, one, names).keys() == places.keys()
+    same = [n for n in names if n in elsewhere and len(places[n]) == len(elsewhere[n])]
+    assert same
+    with pytest.raises(KernelError, match="APET chose other weights here than in the run: measure it where it was"):
+        displacement(one, other, same)

@@ -66,6 +66,17 @@ def test_a_form_that_is_not_there_is_named_with_what_there_is():
         found(a_task(), "masked")
 
 
+def test_a_misspelt_mask_is_named_where_it_leaves_no_masked_form():
+    misspelt = {"causal": "*cls**sent_0*_It_was*msk*.*sep+*"}
+    pointed = r"there is no token `\*msk\*`; did you mean '\*mask\*'\?(.|\n)*\n {24}\^{5}$"
+    with pytest.raises(TemplateError, match=r"task toy, template 'a' \(causal\): " + pointed):
+        found(a_task(a=misspelt), "masked")
+    with pytest.raises(TemplateError, match=pointed):
+        found(a_task(a=misspelt, b=MASKED), "masked", template="a")
+    with pytest.raises(TemplateError, match="no template has a masked form"):
+        found(a_task(a=misspelt, b=CAUSAL), "masked")
+
+
 def test_the_answer_of_a_text_form_is_jinja():
     with pytest.raises(
         TemplateError, match=r"`answer` is ' \{word\}', but a text form calls the answer \{\{ candidate \}\}"

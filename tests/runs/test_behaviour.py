@@ -33,7 +33,7 @@ def tuned(model: Path, data: Path, out: Path, /, **sections: Any) -> Record:
     return run(tiny.config(model, data, out, **({"method": SGD, "output": output} | sections)))
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "bitfit", "prefix", "adapter"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "bitfit", "prefix", "adapter", "apet"])
 def test_what_is_measured_is_what_loops_find(
     tuning: str, tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
 ) -> None:
@@ -231,3 +231,12 @@ def test_only_runs_of_one_setting_are_compared_and_dev_chooses() -> None:
     chosen = next(pair for pair in found if pair.identity["data.k"] == 16 and pair.identity["tuning.kind"] == "full")
     assert chosen.tuned[13].config["method"]["lr"] == 0.2
     assert evenly([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5]  # type: ignore[list-item]
+
+
+def test_a_model_named_by_another_path_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    one = made_up(0.8, method="sgd", model__name="base").model_copy(update={"model_fingerprint": "x"})
+    other = kernel(0.5, model__name=str(tmp_path / "base")).model_copy(update={"model_fingerprint": "x"})
+    (pair,) = pairs([one, other])
+    assert pair.kernel[13].metrics["test"]["accuracy"] == 0.5

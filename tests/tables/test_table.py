@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +170,44 @@ def test_models_of_the_same_folder_name_are_told_apart() -> None:
     assert texts(table, "model") == ["a/base", "b/base", "large"]
 
 
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "models" / "base")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found_there(name: str, fingerprint: str | None = "one", **settings: Any) -> Record:
+    return record(model__name=name, **settings).model_copy(update={"model_fingerprint": fingerprint})
+
+
+def test_a_folder_that_runs_name_by_different_paths_is_one_model(in_folder: Path) -> None:
+    names = ("models/base", str(in_folder / "models" / "base"), "./models/../models/base", "link")
+    runs = [found_there(name, seed=seed) for seed, name in enumerate(names)]
+    table = tabulate([*runs, record(model__name="large")], Layout(costs=False))
+    assert texts(table, "model") == ["large", "link"]
+    assert [row[2].text for row in table.rows] == ["50.0 (–, 1)", "50.0 (0.0, 4)"]  # noqa: RUF001
+    assert [run.config["model"]["name"] for run in runs] == list(names)
+    again = tabulate([*runs[:1], found_there(names[1], seed=0)], Layout(costs=False))
+    assert texts(again, "model") == ["base"]
+    assert again.notes == ("chosen on dev for each seed, out of 2 trials",)
+
+
+@pytest.mark.parametrize("other", ["another", None])
+def test_paths_where_runs_found_different_models_are_not_one(other: str | None, in_folder: Path) -> None:
+    path = str(in_folder / "models" / "base")
+    both = [found_there("models/base"), found_there(path, other)]
+    assert len(tabulate(both).rows) == 2
+    assert len(tabulate([*both, found_there(path, seed=21)]).rows) == 2
+    assert len(tabulate([found_there("models/base", None), found_there(path, None)]).rows) == 2
+
+
+def test_names_that_are_no_folder_here_stay_as_they_are(in_folder: Path) -> None:
+    names = ("elsewhere/base", str(in_folder / "elsewhere" / "base"), "x" * 5000)
+    assert len(tabulate([found_there(name) for name in names]).rows) == 3
+
+
 @pytest.mark.parametrize(
     ("key", "one", "other", "settings"),
     [
@@ -299,6 +338,33 @@ def test_missing_seeds_are_named_with_row_and_column() -> None:
         "missing seeds 21, 42: minilm-mlm, adam in trec",
         "missing seed 42: minilm-mlm, adam in SST-2",
     ]
+
+
+def test_the_empty_cells_of_a_row_share_a_line() -> None:
+    names = ("SST-2", "trec", "mr", "cr")
+    runs = [record(task=name) for name in names] + [record(task="mr", method="adam")]
+    assert [note for note in tabulate(runs).notes if note.startswith("missing")] == [
+        "missing: minilm-mlm, adam in cr, SST-2, trec"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (8, []),
+        (9, ["1 more line of what is missing is left out"]),
+        (20, ["12 more lines of what is missing are left out"]),
+    ],
+)
+def test_of_what_is_missing_the_first_lines_are_shown_and_others_counted(rows: int, told: list[str]) -> None:
+    runs = [record(task="trec", data__k=99), *(record(data__k=k) for k in range(2, rows + 1))]
+    notes = tabulate(runs, Layout(costs=False)).notes
+    assert sum(note.startswith("missing: ") for note in notes) == min(rows, 8)
+    assert [note for note in notes if "of what is missing" in note] == told
+    seeds = [record(data__k=k) for k in range(1, rows)] + [record(seed=21, data__k=99)]
+    notes = tabulate(seeds, Layout(costs=False)).notes
+    assert sum(note.startswith("missing seed ") for note in notes) == min(rows, 8)
+    assert [note for note in notes if "of what is missing" in note] == told
 
 
 def test_seeds_asked_for_are_missed_and_others_left_out() -> None:

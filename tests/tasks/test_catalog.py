@@ -157,7 +157,16 @@ def test_an_unknown_suite_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("stsb", "STS-B"), ("sst5", "sst-5"), ("TREK", "trec"), ("copa2", "Copa")]
+    ("given", "meant"),
+    [
+        ("stsb", "STS-B"),
+        ("sst5", "sst-5"),
+        ("TREK", "trec"),
+        ("copa2", "Copa"),
+        ("superglue/CB", "CB"),
+        ("superglue/rte", "RTE"),
+        ("pet/cb", "pet/cb-2"),
+    ],
 )
 def test_an_unknown_task_names_the_nearest(given: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=f"unknown task '{given}'; did you mean '{meant}'"):

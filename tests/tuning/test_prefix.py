@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -182,6 +182,35 @@ def test_a_longer_input_than_there_are_positions_left_is_refused() -> None:
     wanted = "3 virtual tokens and 64 of input are more than the 66 positions of the model; use prompt.max_tokens=63"
     with pytest.raises(ModelError, match=wanted):
         model(input_ids=torch.full((1, 64), 9))
+
+
+@pytest.mark.parametrize("init", ["tokens", "normal"])
+@pytest.mark.parametrize("reparametrise", [True, False])
+@pytest.mark.parametrize(("architecture", "most"), [("roberta", 64), ("bert", 66), ("bart", 66)])
+def test_a_prefix_longer_than_the_positions_is_refused(
+    architecture: str, most: int, init: Literal["tokens", "normal"], reparametrise: bool
+) -> None:
+    def prefix(length: int) -> Prefix:
+        return Prefix(length=length, init=init, reparametrise=reparametrise)
+
+    model = prefix(most).apply(model_of(architecture), seed=0)
+    assert torch.isfinite(logits(model)).all()
+    wanted = (
+        rf"^tuning.length={most + 1}: the model reads that many tokens to make the prefix, and has {most} positions; "
+        rf"use tuning.length={most} or less$"
+    )
+    with pytest.raises(ModelError, match=wanted):
+        prefix(most + 1).apply(model_of(architecture), seed=0)
+
+
+@pytest.mark.parametrize(("architecture", "limit"), [("opt", 66), ("gpt2", 66)])
+def test_a_prefix_that_leaves_no_position_to_the_input_is_refused(architecture: str, limit: int) -> None:
+    model = Prefix(length=limit - 1).apply(model_of(architecture), seed=0)
+    assert torch.isfinite(logits(model, {"input_ids": IDS[:1, :1]})).all()
+    wanted = f"^tuning.length={limit}: virtual tokens and input share the {limit} positions of the model; use a smaller"
+    with pytest.raises(ModelError, match=wanted):
+        Prefix(length=limit).apply(model_of(architecture), seed=0)
+    assert Prefix(length=limit, shift=False).apply(model_of(architecture), seed=0)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -142,6 +142,26 @@ def test_what_a_soft_prompt_cannot_do_is_refused() -> None:
         REAL.apply(model, seed=0)
 
 
+def test_advice_on_room_is_advice_that_can_be_taken() -> None:
+    long = torch.full((1, 20), 9)
+    with pytest.raises(
+        ModelError, match=r"positions of the model; use prompt\.max_tokens=8, or a smaller tuning\.length$"
+    ):
+        PromptTuning(length=58).apply(model_of("opt"), seed=0)(input_ids=long)
+    with pytest.raises(ModelError, match=r"positions of the model; use tuning\.length=46 or less$"):
+        PromptTuning(length=59).apply(model_of("opt"), seed=0)(input_ids=long)
+    with pytest.raises(ModelError, match=r"positions of the model; use a smaller tuning\.length$"):
+        PromptTuning(length=59).apply(model_of("opt"), seed=0)(input_ids=torch.full((1, 66), 9))
+
+
+@pytest.mark.parametrize(("architecture", "limit"), [("roberta", 64), ("opt", 66), ("bart", 66)])
+@pytest.mark.parametrize("more", [0, 36])
+def test_a_prompt_that_leaves_no_position_to_the_input_is_refused(architecture: str, limit: int, more: int) -> None:
+    wanted = f"^tuning.length={limit + more}: virtual tokens and input share the {limit} positions of the model; use a"
+    with pytest.raises(ModelError, match=wanted):
+        PromptTuning(length=limit + more).apply(model_of(architecture), seed=0)
+
+
 def test_a_model_that_takes_no_embeddings_is_refused() -> None:
     model = model_of("roberta")
 

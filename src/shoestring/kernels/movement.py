@@ -20,6 +20,7 @@ from shoestring.kernels.settings import KernelSettings
 from shoestring.models.batch import Batch
 from shoestring.models.prompted import evaluating
 from shoestring.progress import Bar
+from shoestring.tuning.apet.delta import positions
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,17 @@ def displacement(start: nn.Module, end: nn.Module, names: Sequence[str]) -> dict
     """Return theta - theta0 of some parameters, by name.
 
     Raises:
-        KernelError: if the models do not have the same ones.
+        KernelError: if the models do not have the same ones, or deltas of theirs stand at different weights.
     """
     one, other = (dict(model.named_parameters(remove_duplicate=False)) for model in (start, end))
+    before, after = positions(start), positions(end)
     found = {}
     for name in names:
         if name not in one or name not in other or one[name].shape != other[name].shape:
             raise KernelError(f"{name} is not the same parameter in both models: they are not one model, tuned")
+        # A choice that looks at examples may fall on other weights elsewhere, and their values are not comparable.
+        if name in before and (name not in after or not torch.equal(before[name], after[name].to(before[name]))):
+            raise KernelError(f"{name}: APET chose other weights here than in the run: measure it where it was made")
         found[name] = other[name].detach().to(one[name]) - one[name].detach()
     return found
 

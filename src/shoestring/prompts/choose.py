@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from shoestring.errors import TemplateError, UnknownNameError
 from shoestring.prompts.demonstrations.base import FormName
+from shoestring.prompts.rendering import template_pieces
 from shoestring.tasks.wording import Template, TextForm
 
 if TYPE_CHECKING:
     from shoestring.prompts.settings import Kind, PromptSettings
+    from shoestring.prompts.template import Form
     from shoestring.tasks.spec import Task
 
 GIVEN = "given in the settings"
@@ -20,6 +22,7 @@ _FORMS: dict[str, tuple[FormName, ...]] = {
     "seq2seq": ("text",),
     "head": (),
 }
+_PIECES: tuple[Form, ...] = ("masked", "causal")
 _WRITE = {
     "masked": "write one that has one `*mask*`",
     "causal": "write one that has no `*mask*` and ends where the answer begins",
@@ -162,6 +165,9 @@ def _lacking(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[Form
         )
     if not task.templates:
         return UnknownNameError("template", settings.template or "default", (), where=f"task {task.name}")
+    misread = _misread(task, settings.template)
+    if misread is not None:
+        return misread
     others = [key for key, other in task.templates.items() if _having(key, other, forms)]
     wanted = " or ".join(reversed(forms))
     hint = f"choose one that has: {', '.join(others)}" if others else _WRITE[forms[-1]]
@@ -170,3 +176,18 @@ def _lacking(task: Task, kind: Kind, settings: PromptSettings, forms: tuple[Form
     which = f"template {next(iter(task.templates))!r} has" if len(task.templates) == 1 else "no template has"
     no = "no" if len(task.templates) == 1 else "a"
     return TemplateError(f"task {task.name}: {which} {no} {wanted} form; {hint}")
+
+
+def _misread(task: Task, name: str | None) -> TemplateError | None:
+    """Return what is wrong with the template that is meant: a misspelt `*mask*` makes another form of it."""
+    if name is None and len(task.templates) == 1:
+        name = next(iter(task.templates))
+    template = task.templates.get(name) if name is not None else None
+    if template is None or name is None:
+        return None
+    for form in _PIECES:
+        try:
+            template_pieces(task, template, form, name)
+        except TemplateError as error:
+            return error
+    return None

@@ -16,6 +16,7 @@ from shoestring.runs.behaviour import Behaviour, Looking, can_be_measured, measu
 from shoestring.runs.collect import read_records
 from shoestring.runs.record import Record
 from shoestring.tables.grouping import NOTHING, TASK, flatten, is_identity
+from shoestring.tables.one_folder import names_of_models
 from shoestring.tables.table import Cell, Column, TableData, best, mean_and_spread, shown, title
 from shoestring.tasks.spec import DEV, TEST
 
@@ -96,9 +97,10 @@ def pairs(records: Iterable[Record]) -> list[Pair]:
         RunFolderError: if nothing was fine-tuned.
     """
     groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.status == "ok":
-            groups[json.dumps(_identity(record), sort_keys=True)].append(record)
+    done = [record for record in records if record.status == "ok"]
+    models = names_of_models(done)
+    for record in done:
+        groups[json.dumps(_identity(record, models), sort_keys=True)].append(record)
     found = []
     for key, group in sorted(groups.items()):
         for method, formulas in ANALOGS.items():
@@ -214,9 +216,10 @@ _COLUMNS = (
 )
 
 
-def _identity(record: Record) -> dict[str, Any]:
+def _identity(record: Record, models: Mapping[str, str]) -> dict[str, Any]:
     """Return what a fine-tuning and its kernel have in common; unset keys are left out, which older records lack."""
     flat = flatten(record)
+    flat["model.name"] = models[flat["model.name"]]
     wanted = [key for key in flat if is_identity(key) and key not in _NO_LABELS]
     return {key: flat[key] for key in wanted if flat[key] is not None}
 

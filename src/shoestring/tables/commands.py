@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shoestring.tasks.spec import Task
 
 SHOWN = 8
-"""Most commands below one table."""
+"""Most lines of what is missing, and most commands, below one table."""
 _OF_A_CELL = 3
 # Which parts of a config a column stands for, beside the key of its name.
 _SECTIONS = {"model": ("model",), "method": ("method", "tuning")}

@@ -13,6 +13,7 @@ from typing import Any
 from shoestring.errors import UnknownNameError
 from shoestring.runs.identity import identity_of
 from shoestring.runs.record import Record
+from shoestring.tables.one_folder import names_of_models
 
 Key = str
 Order = tuple[Any, ...]
@@ -81,7 +82,10 @@ class Labels:
         Raises:
             UnknownNameError: if `rows` or `columns` name a key that no run has.
         """
+        models = names_of_models(records)
         flat = [flatten(record) for record in records]
+        for settings in flat:
+            settings["model.name"] = models[settings["model.name"]]
         keys = sorted({key for settings in flat for key in settings})
         for key in (*rows, columns):
             if key not in keys and key not in _COVERS:

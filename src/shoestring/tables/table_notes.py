@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shoestring.runs.record import Record
-from shoestring.tables.commands import Budget, moved
+from shoestring.tables.commands import SHOWN, Budget, moved
 from shoestring.tables.describing import FAILURES_SHOWN, describe
 from shoestring.tables.grouping import METHOD, MODEL, TASK, Key, Labels, Mark, is_identity
 from shoestring.tables.places import Place, Trials, heads_of, seed_of
@@ -27,7 +28,9 @@ def choice_note(trials: Trials, labels: Labels) -> list[str]:
         return []
     many = f"up to {max(counts)}" if min(counts) < max(counts) else str(max(counts))
     tried = sorted({key for group in groups for key in _differing([labels.settings(record) for record in group])})
-    return [f"chosen on dev for each seed, out of {many} trials; tried: {', '.join(tried)}"]
+    # Two runs that name one folder by different paths are trials that differ in nothing.
+    what = f"; tried: {', '.join(tried)}" if tried else ""
+    return [f"chosen on dev for each seed, out of {many} trials{what}"]
 
 
 def _differing(flat: Sequence[dict[Key, Any]]) -> list[Key]:
@@ -35,30 +38,59 @@ def _differing(flat: Sequence[dict[Key, Any]]) -> list[Key]:
     return [key for key in keys if any(settings.get(key) != flat[0].get(key) for settings in flat)]
 
 
+@dataclass(frozen=True)
+class _Gap:
+    """What a row lacks: one line, and for each cell the configs that would fill it for some seeds."""
+
+    told: str
+    cells: Sequence[Sequence[Mapping[str, Any]]]
+    seeds: Iterable[int]
+
+
 def missing_notes(
     trials: Trials, places: Sequence[Place], marks: Sequence[Mark], expected: set[int], columns: Key
 ) -> list[str]:
-    """Name the seeds that a cell lacks and the cells that are empty, with commands that make what is missing."""
+    """Name the seeds that cells lack and the cells that are empty, with commands that make them; the first few."""
+    gaps = _few_seeds(trials, places, expected)
+    if is_identity(columns) or columns in _SPREAD:
+        gaps += _empty(trials, places, marks, expected, columns)
+    budget, notes = Budget(), list[str]()
+    for gap in gaps[:SHOWN]:
+        notes.append(gap.told)
+        for configs in gap.cells:
+            notes += budget.spend(configs, gap.seeds)
+    notes += budget.rest()
+    if (more := len(gaps) - SHOWN) > 0:
+        notes.append(
+            f"{more} more {'line of what is missing is' if more == 1 else 'lines of what is missing are'} left out"
+        )
+    return notes
+
+
+def _few_seeds(trials: Trials, places: Sequence[Place], expected: set[int]) -> list[_Gap]:
     lacking: dict[tuple[Mark, tuple[int, ...]], list[Place]] = defaultdict(list)
     for (mark, place), seeds in trials.items():
         if missing := tuple(sorted(expected - seeds.keys())):
             lacking[mark, missing].append(place)
-    heads, budget = heads_of(places), Budget()
-    notes: list[str] = []
+    heads, gaps = heads_of(places), list[_Gap]()
     for (mark, missing), where in sorted(lacking.items(), key=lambda item: (item[0][0].order, item[0][1])):
         told = "" if len(where) == len(places) else f" in {', '.join(heads[place] for place in where)}"
-        notes.append(f"missing {'seed' if len(missing) == 1 else 'seeds'} {_listed(missing)}: {mark.name}{told}")
+        line = f"missing {'seed' if len(missing) == 1 else 'seeds'} {_listed(missing)}: {mark.name}{told}"
         configs = [run.config for place in where for runs in trials[mark, place].values() for run in runs]
-        notes += budget.spend(configs, missing)
-    if not is_identity(columns) and columns not in _SPREAD:
-        return [*notes, *budget.rest()]
+        gaps.append(_Gap(line, [configs], missing))
+    return gaps
+
+
+def _empty(
+    trials: Trials, places: Sequence[Place], marks: Sequence[Mark], expected: set[int], columns: Key
+) -> list[_Gap]:
+    heads, gaps = heads_of(places), list[_Gap]()
     for mark in marks:
-        for place in places:
-            if (mark, place) in trials or place.test != TEST:
-                continue
-            notes.append(f"missing: {mark.name} in {heads[place]}")
-            notes += budget.spend(_moved(trials, mark, place, columns), expected)
-    return [*notes, *budget.rest()]
+        where = [place for place in places if (mark, place) not in trials and place.test == TEST]
+        if where:
+            line = f"missing: {mark.name} in {', '.join(heads[place] for place in where)}"
+            gaps.append(_Gap(line, [_moved(trials, mark, place, columns) for place in where], expected))
+    return gaps
 
 
 def _moved(trials: Trials, mark: Mark, place: Place, columns: Key) -> list[dict[str, Any]]:

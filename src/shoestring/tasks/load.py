@@ -58,7 +58,8 @@ def load_task(name_or_path: str) -> Task:
         return build(Task, load_toml(path), str(path))
     name = catalog_name(name_or_path)
     if name is None:
-        short = [full.rpartition("/")[2] for full in task_names()]
+        # Each short name as the suite writes it that it means, and no other that differs in case alone.
+        short = [full.rpartition("/")[2] for full in _by_short_name().values()]
         raise UnknownNameError("task", name_or_path, dict.fromkeys([*short, *task_names()]))
     return _from_catalog(name)
 
@@ -67,8 +68,12 @@ def catalog_name(given: str) -> str | None:
     """Return the full name of the catalogue's task that `given` means, or None where it means none."""
     folded = given.casefold()
     whole = {name.casefold(): name for name in task_names()}
-    last = {name.rpartition("/")[2].casefold(): name for name in reversed(task_names())}
-    return whole.get(folded) or last.get(folded)
+    return whole.get(folded) or _by_short_name().get(folded)
+
+
+def _by_short_name() -> dict[str, str]:
+    """Return the full name that each name without a suite means, in lower case."""
+    return {name.rpartition("/")[2].casefold(): name for name in reversed(task_names())}
 
 
 @cache

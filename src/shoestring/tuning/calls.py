@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _POSITIONS = ("wpe", "embed_positions", "position_embeddings")
+# With room for fewer tokens no prompt can be written, so that a lower prompt.max_tokens is no advice.
+_FEWEST = 8
 
 
 def parameters_of(module: nn.Module) -> list[str]:
@@ -89,8 +91,38 @@ def check_room(virtual: int, tokens: int, limit: int | None) -> None:
     Raises:
         ModelError: if `virtual + tokens` are more than `limit`.
     """
-    if limit is not None and virtual + tokens > limit:
+    if limit is None or virtual + tokens <= limit:
+        return
+    if limit - virtual >= _FEWEST:
+        advice = f"prompt.max_tokens={limit - virtual}, or a smaller tuning.length"
+    else:
+        advice = f"tuning.length={limit - tokens} or less" if tokens < limit else "a smaller tuning.length"
+    raise ModelError(
+        f"{virtual} virtual tokens and {tokens} of input are more than the {limit} positions of the model; use {advice}"
+    )
+
+
+def check_shared_positions(virtual: int, limit: int | None) -> None:
+    """Refuse virtual tokens that take all positions, so that none are left to any input.
+
+    Raises:
+        ModelError: if so.
+    """
+    if limit is not None and virtual >= limit:
         raise ModelError(
-            f"{virtual} virtual tokens and {tokens} of input are more than the {limit} positions of the model; "
-            f"use prompt.max_tokens={limit - virtual}, or a smaller tuning.length"
+            f"tuning.length={virtual}: virtual tokens and input share the {limit} positions of the model; "
+            "use a smaller tuning.length"
+        )
+
+
+def check_read(virtual: int, limit: int | None) -> None:
+    """Refuse a prefix of more tokens than a model can read, for its keys and values are made by reading them.
+
+    Raises:
+        ModelError: if so.
+    """
+    if limit is not None and virtual > limit:
+        raise ModelError(
+            f"tuning.length={virtual}: the model reads that many tokens to make the prefix, and has {limit} positions; "
+            f"use tuning.length={limit} or less"
         )

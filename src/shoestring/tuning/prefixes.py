@@ -15,7 +15,9 @@ from shoestring.tuning.attention import SLOT, Prefixing, Site, record
 from shoestring.tuning.calls import (
     by_name,
     cached_tokens,
+    check_read,
     check_room,
+    check_shared_positions,
     parameters_of,
     positions_of,
     reader_of,
@@ -104,8 +106,11 @@ def insert_prefixes(settings: Prefix, model: PreTrainedModel, seed: int) -> list
         ModelError: see `Prefix.insert`.
     """
     tokens = drawn_tokens(model, settings.tokens, settings.length, derive(seed, "prefix"))
+    check_read(len(tokens), room(model))
     sites = record(model, tokens)
     shift = _shifts(settings, model, sites)
+    if shift:
+        check_shared_positions(len(tokens), room(model))
     shared = None
     found: list[nn.Parameter] = []
     with torch_seeded(derive(seed, "prefix")):

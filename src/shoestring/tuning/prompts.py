@@ -14,6 +14,7 @@ from shoestring.tuning.calls import (
     by_name,
     cached_tokens,
     check_room,
+    check_shared_positions,
     parameters_of,
     reader_of,
     refuse_virtual,
@@ -128,9 +129,10 @@ def insert_prompt(model: PreTrainedModel, embedding: Tensor) -> SoftPrompt:
     """Give a model a soft prompt.
 
     Raises:
-        ModelError: if the model already reads virtual tokens, or does not take embeddings.
+        ModelError: if the model already reads virtual tokens or takes no embeddings, or no position is left.
     """
     refuse_virtual(model, "prompt-tuning")
+    check_shared_positions(len(embedding), room(model))
     prompt = SoftPrompt(embedding, model)
     reader = reader_of(model)
     if "inputs_embeds" not in parameters_of(reader):

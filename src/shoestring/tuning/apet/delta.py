@@ -61,7 +61,8 @@ class Delta(nn.Module):
     def values(self, name: str) -> nn.Parameter:
         """Return what is added to the chosen weights of a tensor [k]."""
         other = self._elsewhere.get(name)
-        return self.get_parameter(name) if other is None else other.delta.values(other.name)
+        # Read as it stands: torch.func puts dual numbers in its place, which are no `nn.Parameter`.
+        return own(self, name) if other is None else other.delta.values(other.name)
 
     def index(self, name: str) -> Tensor:
         """Return the positions of the chosen weights in the flattened tensor [k], ascending."""
@@ -153,6 +154,15 @@ def deltas(model: nn.Module) -> list[tuple[str, nn.Module, Delta]]:
     """Return the name of every module that has a delta, the module and the delta."""
     found = [(name, module, module._modules.get(NAME)) for name, module in model.named_modules()]
     return [(name, module, delta) for name, module, delta in found if isinstance(delta, Delta)]
+
+
+def positions(model: nn.Module) -> dict[str, Tensor]:
+    """Return the positions of the chosen weights by the name that their values have as a parameter of the model."""
+    return {
+        ".".join(part for part in (place, NAME, name) if part): delta.index(name)
+        for place, _, delta in deltas(model)
+        for name in delta.held()
+    }
 
 
 @torch.no_grad()

@@ -61,7 +61,8 @@ class Prefix(Inserting):
         """Put prefixes in; tokens, numbers and networks are of the stream (seed, "prefix").
 
         Raises:
-            ModelError: if the attention cannot be reached, a token is not in the vocabulary, or positions do not move.
+            ModelError: if the attention cannot be reached, a token is not in the vocabulary, positions do not move,
+                or `length` is more than there are.
         """
         from shoestring.tuning.prefixes import insert_prefixes
 

@@ -48,7 +48,7 @@ class PromptTuning(Inserting):
         """Put the prompt in; tokens or numbers are of the stream (seed, "prompt-tuning").
 
         Raises:
-            ModelError: if a token is not in the vocabulary, or the model does not take embeddings.
+            ModelError: if a token is not in the vocabulary, the model takes no embeddings, or no position is left.
         """
         from shoestring.seeds import derive, torch_seeded
         from shoestring.tuning.prefixes import drawn_tokens

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
-
 from shoestring.errors import TrajectoryError, suggest
 from shoestring.files import writing
 from shoestring.zeroth.trajectory.codec import Record, Step, decode, encode, follows
@@ -192,16 +190,29 @@ def _bytes(path: Path) -> bytes:
 def _header(path: Path, data: bytes) -> tuple[Header, int, int]:
     """Return the header, where it ends, and its checksum."""
     begin = len(_MAGIC) + 6
-    if not data.startswith(_MAGIC) or len(data) < begin:
+    if len(data) < begin and _MAGIC.startswith(data[: len(_MAGIC)]):
+        raise TrajectoryError(_lost(path, f"torn: {len(data)} of at least {begin} bytes are there"))
+    if not data.startswith(_MAGIC):
         raise TrajectoryError(f"{path} is no trajectory of a zeroth-order optimizer")
     version, length = struct.unpack_from("<HI", data, len(_MAGIC))
     if version != FORMAT:
         raise TrajectoryError(f"{path} has format {version}, this version of shoestring reads {FORMAT}")
     end = begin + length
+    if len(data) < end + 4:
+        raise TrajectoryError(_lost(path, f"torn or damaged: {len(data):,} of its {end + 4:,} bytes are there"))
+    chain = zlib.crc32(data[:end])
+    if data[end : end + 4] != struct.pack("<I", chain):
+        raise TrajectoryError(_lost(path, "torn or damaged: its bytes are not those that its checksum was made of"))
     try:
-        (wanted,) = struct.unpack_from("<I", data, end)
-        if (chain := zlib.crc32(data[:end])) != wanted:
-            raise ValueError("its checksum is wrong")
         return Header.model_validate(json.loads(zlib.decompress(data[begin:end]))), end + 4, chain
-    except (struct.error, ValueError, zlib.error, ValidationError) as error:
-        raise TrajectoryError(f"{path}: its header is torn or damaged: {error}") from None
+    except (ValueError, zlib.error):
+        what = f"that of another program: its bytes are whole, but are no header of format {FORMAT}"
+        raise TrajectoryError(_lost(path, what)) from None
+
+
+def _lost(path: Path, what: str) -> str:
+    """Say what is wrong with a header, and what that means: nothing behind it can be read without it."""
+    return (
+        f"{path}: its header is {what}. The header says which optimizer and which weights the steps are of, so that "
+        "none of them can be made again from this file: take another copy of it, or make the run again"
+    )
