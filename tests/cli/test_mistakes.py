@@ -164,3 +164,41 @@ def test_a_reader_that_leaves_early_gives_no_traceback(
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
     assert done.returncode in (0, 1, -signal.SIGPIPE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["tasks", "list"], ["tasks", "list", "--json"], ["tasks", "show", "trec"], ["--help"], ["--version"]]
+)
+def test_what_a_full_disk_keeps_from_being_printed_is_an_error_without_traceback(
+    environment: dict[str, str], program: list[str], arguments: list[str], unbuffered: str
+) -> None:
+    environment = environment | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_error_that_cannot_be_printed_still_exits_with_1(environment: dict[str, str], program: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*program, "tasks", "show", "nope"]
+        done = subprocess.run(command, stdout=full, stderr=full, env=environment, check=False)
+    assert done.returncode == 1
+
+
+def test_an_error_of_the_system_that_is_not_of_printing_keeps_its_traceback(environment: dict[str, str]) -> None:
+    code = (
+        "import errno, shoestring.tasks.load as load\n"
+        "def broken(name): raise OSError(errno.ENOSPC, 'ours')\n"
+        "load.load_task = broken\n"
+        "import sys; sys.argv = ['shoestring', 'tasks', 'show', 'trec']\n"
+        "from shoestring.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ours\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+import traceback
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -40,6 +42,23 @@ def report(error: ShoestringError, option: str = "output.folder=...") -> None:
     red = None if os.environ.get("NO_COLOR") else "red"
     typer.secho("error: ", fg=red, bold=True, nl=False, err=True)
     typer.echo("\n".join([said, *getattr(error, "__notes__", ())]), err=True)
+
+
+def end_unprinted(error: OSError) -> NoReturn:
+    """End a command whose standard output cannot be written, where this is what the error says; else raise it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    # Everything is printed by one of these. Files that cannot be written are told by `files.writing`.
+    if frame.f_globals["__name__"].partition(".")[0] not in ("click", "rich", "typer"):
+        raise error
+    for stream, text in ((sys.stderr, error.strerror or str(error)), (sys.stdout, "")):
+        try:
+            if text:
+                report(ShoestringError(f"standard output cannot be written: {text}"))
+            stream.flush()
+        except OSError:
+            # What it still holds goes nowhere, or Python would fail at it once more on its way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(1)
 
 
 def _name(ctx: Any) -> str:
