@@ -84,10 +84,10 @@ def test_answers_of_one_run_in_two_folders_are_read_from_both(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("damaged", "message"),
     [
-        (b'{"split": "test"', "line 2: is not JSON: Expecting ',' delimiter at column 17"),
-        (b'"\xff"', "line 2: is not UTF-8"),
-        (b"[1]", "line 2: is not an answer to an example"),
-        (b'{"split": "test", "prediction": "1"}', "line 2: is not an answer to an example"),
+        (b'{"split": "test"', "line 2: the row is not JSON: Expecting ',' delimiter at column 17"),
+        (b'"\xff"', "line 2: the row is not UTF-8"),
+        (b"[1]", "line 2: the row is not an answer to an example"),
+        (b'{"split": "test", "prediction": "1"}', "line 2: the row is not an answer to an example"),
     ],
 )
 def test_damaged_answers_are_named_on_either_side(side: str, damaged: bytes, message: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shoestring.data.json_text import parsed
 from shoestring.data.place import Place
 from shoestring.errors import DataError, RunFolderError
 from shoestring.runs.record import PREDICTIONS, Record
@@ -277,7 +278,7 @@ def _answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                row = _answer(line, Place(str(path), number))
+                row = _answer(line, path, number)
                 if row["split"] != DEV and isinstance(row["prediction"], str):
                     found[row["split"], row["uid"]] = row
     except OSError as error:
@@ -285,16 +286,15 @@ def _answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
-def _answer(line: bytes, place: Place) -> dict[str, Any]:
+def _answer(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    place = Place(str(path), number)
     try:
-        row = json.loads(line.decode("utf-8").rstrip("\n"))
+        row = parsed(place.where, line.decode("utf-8"), number)
     except UnicodeDecodeError:
-        raise place.error("is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise place.error(f"is not JSON: {error.msg} at column {error.colno}") from None
+        raise place.error("the row is not UTF-8") from None
     known = isinstance(row, dict) and isinstance(row.get("split"), str) and isinstance(row.get("uid"), str)
     if not known or "prediction" not in row:
-        raise place.error("is not an answer to an example")
+        raise place.error("the row is not an answer to an example")
     return row
 
 
