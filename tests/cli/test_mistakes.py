@@ -120,7 +120,10 @@ def test_the_columns_of_the_file_are_named_to_whom_forgot_them(shell: Shell) -> 
     assert "the columns of r.jsonl are: text, label" in shell.usage_error("prompts", "--data", "r.jsonl")
 
 
-@pytest.mark.parametrize(("command", "message"), [("tasks", "interrupted\n"), ("run", "interrupted; the same command")])
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("tasks", "interrupted\n"), ("run", "interrupted; the same command makes what is not done")],
+)
 def test_an_interruption_exits_with_130(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, message: str
 ) -> None:
@@ -134,6 +137,17 @@ def test_an_interruption_exits_with_130(
     assert out == ""
     assert message in err
     assert "Traceback" not in err
+
+
+def test_an_interruption_says_what_the_run_says_of_itself(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        error = KeyboardInterrupt()
+        error.add_note("the same command begins this run again")
+        raise error
+
+    monkeypatch.setattr("shoestring.runs.config.load_config", interrupt)
+    Path("r.toml").touch()
+    assert shell("run", "r.toml", code=130)[1] == "\ninterrupted; the same command begins this run again\n"
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(environment: dict[str, str]) -> None:

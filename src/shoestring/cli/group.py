@@ -25,9 +25,10 @@ class Commands(TyperGroup):
         except ShoestringError as error:
             report(error, option="output.folder=..." if _name(ctx) in RESUMABLE else "--out")
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            resumed = "; the same command goes on from the last checkpoint" if _name(ctx) in RESUMABLE else ""
-            typer.echo(f"\ninterrupted{resumed}", err=True)
+        except KeyboardInterrupt as interrupt:
+            # A run knows from where it would go on; workers, and what comes before a run, leave no note.
+            told = getattr(interrupt, "__notes__", ["the same command makes what is not done"])
+            typer.echo("; ".join(["\ninterrupted", *(told if _name(ctx) in RESUMABLE else [])]), err=True)
             raise typer.Exit(130) from None
 
 
