@@ -84,9 +84,13 @@ def test_the_text_of_each_error_says_where_and_what() -> None:
 
 def test_many_examples_are_shortened() -> None:
     uids = [f"train:{n}" for n in range(10)]
-    assert "train:7, ...]; a smaller method.lr" in str(NonFiniteLossError(3, float("nan"), uids))
+    assert str(NonFiniteLossError(3, float("nan"), uids)).endswith("train:7, ...]; a smaller method.lr usually helps")
+    advised = NonFiniteLossError(3, float("nan"), uids, ["a smaller method.eps", "model.dtype=float32"])
+    assert str(advised).endswith("; a smaller method.eps or model.dtype=float32 usually helps")
     assert "the scores of 10 examples are not finite (train:0" in str(NonFiniteScoreError(uids))
-    assert "train:7, ...); half precision" in str(NonFiniteScoreError(uids))
+    assert str(NonFiniteScoreError(uids)).endswith(
+        "train:7, ...); half precision overflows in some models: where model.dtype is one, try float32"
+    )
 
 
 @pytest.mark.parametrize(

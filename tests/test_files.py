@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,104 @@ def test_numbers_json_does_not_know_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written_at_once(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a.txt").write_text("old")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    for name, target in (("a.txt", "kept/a.txt"), ("new.txt", "kept/new.txt")):
+        (tmp_path / name).symlink_to(target)
+    for name in ("b.txt", "new.txt"):  # A link to a link, and one to a file that is not there yet.
+        write_text(tmp_path / name, name)
+        assert (tmp_path / name).is_symlink()
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {"a.txt": "b.txt", "new.txt": "new.txt"}
+    with pytest.raises(ZeroDivisionError):
+        write_jsonl(tmp_path / "b.txt", (1 // n for n in (1, 0)))
+    assert (kept / "a.txt").read_text() == "b.txt"
+    assert len(list(kept.iterdir())) == 2
+
+
+@pytest.mark.parametrize("through", ["itself", "a link"])
+def test_a_pipe_is_written_to_and_stays(through: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    place = pipe if through == "itself" else tmp_path / "link"
+    if place != pipe:
+        place.symlink_to("pipe")
+    there = sorted(tmp_path.iterdir())
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        write_jsonl(place, ({"n": n} for n in range(2)))
+    assert read.result(timeout=10) == '{"n": 0}\n{"n": 1}\n'
+    assert sorted(tmp_path.iterdir()) == there
+    assert pipe.is_fifo()
+
+
+def device(place: Path, number: int) -> Path:
+    try:
+        os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, number))
+        with place.open("rb"):
+            return place
+    except (OSError, AttributeError):
+        pytest.skip("devices cannot be made here")
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    null, full = device(tmp_path / "null", 3), device(tmp_path / "full", 7)
+    (tmp_path / "link").symlink_to("null")
+    for place in (null, tmp_path / "link"):
+        write_text(place, "x")
+    with pytest.raises(OutputError, match="full cannot be written: No space left on device"):
+        write_text(full, "x")
+    assert null.is_char_device()
+    assert full.is_char_device()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["full", "link", "null"]
+
+
+# What is printed before and after stands before and after, also in a file, which is not cut off.
+STDOUT = """
+import sys
+from pathlib import Path
+from shoestring.files import write_text
+print("before")
+write_text(Path(sys.argv[1]), "content\\n")
+print("after")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("place", ["stdout", "link", "/proc/self/fd/1"])
+@pytest.mark.parametrize("to", ["file", "pipe"])
+def test_an_open_file_is_written_to_where_it_stands(place: str, to: str, tmp_path: Path) -> None:
+    # As /dev/stdout is made, which root must not lose to a test.
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "link").symlink_to("stdout")
+    out = tmp_path / "out.txt"
+    out.write_text("there\n")
+    environment = os.environ | {"PYTHONPATH": str(Path(shoestring.__file__).parent.parent)}
+    with out.open("a") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", STDOUT, place],
+            stdout=file if to == "file" else subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+        )
+    told = out.read_text() if to == "file" else "there\n" + done.stdout.decode()
+    assert told == "there\nbefore\ncontent\nafter\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.is_symlink()) == ["link", "stdout"]
+
+
+def test_a_link_that_leads_to_itself_and_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(OutputError, match="a cannot be written: Too many levels of symbolic links"):
+        write_text(tmp_path / "a", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder cannot be written: Is a directory"):
+        write_text(tmp_path / "folder", "x")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "folder"]
 
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:

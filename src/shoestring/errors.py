@@ -103,14 +103,15 @@ class KernelStoreError(ShoestringError):
 
 
 class NonFiniteLossError(ShoestringError):
-    """The loss became NaN or infinite; names the step and the examples of the batch."""
+    """The loss became NaN or infinite; names the step, the examples of the batch, and what may help."""
 
-    def __init__(self, step: int, loss: float, examples: Sequence[str]) -> None:
+    def __init__(
+        self, step: int, loss: float, examples: Sequence[str], remedies: Sequence[str] = ("a smaller method.lr",)
+    ) -> None:
         self.step, self.loss, self.examples = step, loss, tuple(examples)
         shown = ", ".join(self.examples[:8]) + (", ..." if len(self.examples) > 8 else "")
         super().__init__(
-            f"step {step}: the loss is {loss} on the batch [{shown}]; "
-            "a smaller method.lr (or method.eps) or model.dtype=float32 usually helps"
+            f"step {step}: the loss is {loss} on the batch [{shown}]; {' or '.join(remedies)} usually helps"
         )
 
 
@@ -122,7 +123,7 @@ class NonFiniteScoreError(ShoestringError):
         shown = ", ".join(self.examples[:8]) + (", ..." if len(self.examples) > 8 else "")
         super().__init__(
             f"the scores of {len(self.examples)} examples are not finite ({shown}); "
-            "half precision overflows in some models: try model.dtype=float32"
+            "half precision overflows in some models: where model.dtype is one, try float32"
         )
 
 

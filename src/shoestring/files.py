@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from shoestring.errors import OutputError
+
+_MOST_LINKS = 40
+"""As many as Linux follows."""
 
 
 @contextmanager
@@ -108,16 +113,57 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the place of an empty file that takes that of `path` at the end of the block, or is gone."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Give the place of an empty file that takes that of `path` at the end of the block, or is gone.
+
+    Links stay: what they lead to is replaced. What passes on what is written to it stays too, and is given the content.
+    """
+    passed_on = passes_on(path)
+    target = Path(os.path.realpath(path))
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=None if passed_on else target.parent)
     os.close(handle)
     half = Path(name)
     try:
         yield half
+        if passed_on:
+            _pass_on(half, path)
+            half.unlink()
+            return
         with half.open("rb") as file:
             os.fsync(file.fileno())
         half.chmod(0o644)
-        half.replace(path)
+        half.replace(target)
     except BaseException:
         half.unlink(missing_ok=True)
         raise
+
+
+def passes_on(path: Path) -> bool:
+    """Return whether a place passes on what is written to it: a device, a pipe, an open file such as /dev/stdout."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return _open_file(path) is not None or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+def _open_file(path: Path) -> int | None:
+    """Return the number of the file, open in this process, that a name such as /dev/stdout stands for."""
+    folders = (f"/proc/{os.getpid()}/fd", "/dev/fd")
+    for _ in range(_MOST_LINKS):
+        folder = os.path.realpath(path.parent)
+        if folder in folders and path.name.isdigit():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = Path(folder, path.readlink())
+    return None
+
+
+def _pass_on(half: Path, path: Path) -> None:
+    number = _open_file(path)
+    if number is not None and sys.stdout is not None:
+        sys.stdout.flush()  # What was printed before stands before it.
+    # An open file goes on where it stands: opened once more, it would be cut off, or written over from its start.
+    handle = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+    with half.open("rb") as content, os.fdopen(handle, "wb") as out:
+        shutil.copyfileobj(content, out)

@@ -120,7 +120,10 @@ def test_the_columns_of_the_file_are_named_to_whom_forgot_them(shell: Shell) -> 
     assert "the columns of r.jsonl are: text, label" in shell.usage_error("prompts", "--data", "r.jsonl")
 
 
-@pytest.mark.parametrize(("command", "message"), [("tasks", "interrupted\n"), ("run", "interrupted; the same command")])
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("tasks", "interrupted\n"), ("run", "interrupted; the same command makes what is not done")],
+)
 def test_an_interruption_exits_with_130(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, message: str
 ) -> None:
@@ -134,6 +137,17 @@ def test_an_interruption_exits_with_130(
     assert out == ""
     assert message in err
     assert "Traceback" not in err
+
+
+def test_an_interruption_says_what_the_run_says_of_itself(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        error = KeyboardInterrupt()
+        error.add_note("the same command begins this run again")
+        raise error
+
+    monkeypatch.setattr("shoestring.runs.config.load_config", interrupt)
+    Path("r.toml").touch()
+    assert shell("run", "r.toml", code=130)[1] == "\ninterrupted; the same command begins this run again\n"
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(environment: dict[str, str]) -> None:
@@ -164,3 +178,41 @@ def test_a_reader_that_leaves_early_gives_no_traceback(
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
     assert done.returncode in (0, 1, -signal.SIGPIPE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["tasks", "list"], ["tasks", "list", "--json"], ["tasks", "show", "trec"], ["--help"], ["--version"]]
+)
+def test_what_a_full_disk_keeps_from_being_printed_is_an_error_without_traceback(
+    environment: dict[str, str], program: list[str], arguments: list[str], unbuffered: str
+) -> None:
+    environment = environment | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_error_that_cannot_be_printed_still_exits_with_1(environment: dict[str, str], program: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*program, "tasks", "show", "nope"]
+        done = subprocess.run(command, stdout=full, stderr=full, env=environment, check=False)
+    assert done.returncode == 1
+
+
+def test_an_error_of_the_system_that_is_not_of_printing_keeps_its_traceback(environment: dict[str, str]) -> None:
+    code = (
+        "import errno, shoestring.tasks.load as load\n"
+        "def broken(name): raise OSError(errno.ENOSPC, 'ours')\n"
+        "load.load_task = broken\n"
+        "import sys; sys.argv = ['shoestring', 'tasks', 'show', 'trec']\n"
+        "from shoestring.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ours\n")

@@ -282,6 +282,28 @@ def test_the_same_options_are_refused_by_a_run(shell: Shell) -> None:
     assert "a task of your own also needs --outputs; the columns of q.jsonl are: question, answer" in message
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--inputs", "a"], "--inputs names columns"),
+        (["--outputs", "a"], "--outputs names columns"),
+        (["--label-column", "a"], "--label-column names columns"),
+        (["--text-columns", "a", "--label-column", "b"], "--text-columns and --label-column name columns"),
+    ],
+)
+def test_columns_where_data_are_no_file_are_told_by_the_option_that_was_given(
+    shell: Shell, tiny_masked_folder: Path, options: list[str], told: str
+) -> None:
+    model = ["model.kind=masked", f"model.name={tiny_masked_folder}", "method.kind=zero-shot"]
+    Path("r.toml").write_text('task = "SST-2"\n')
+    message = shell.error("run", "r.toml", *options, *model)
+    assert f"error: data: {told} of one file, which data.source (or data.test_source) should be" in message
+
+
+def test_options_without_effect_are_told_as_they_were_given(shell: Shell) -> None:
+    assert "without --data, --outputs has no effect" in shell.error("prompts", "SST-2", "--outputs", "a")
+
+
 def test_nothing_given_is_nothing_changed() -> None:
     assert OwnData().table(task=False) == {}
     with pytest.raises(typer.BadParameter, match="also needs --data"):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,24 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_option_that_chooses_
     (tmp_path / "taken").touch()
     error = shell.error("table", runs, "--out", tmp_path / "taken" / "table.md")
     assert error.endswith("taken cannot be written: a file of this name is there; choose another place with --out\n")
+
+
+def test_a_table_goes_into_a_pipe_and_through_a_link_and_neither_is_replaced(
+    shell: Shell, runs: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link.md").symlink_to("kept/table.md")
+    wanted = shell("table", runs, "--format", "markdown")[0]
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        out, err = shell("table", runs, "--format", "markdown", "--out", tmp_path / "pipe")
+    assert (out, err) == ("", f"{tmp_path / 'pipe'}\n")
+    assert read.result(timeout=10) == wanted
+    assert (tmp_path / "pipe").is_fifo()
+    assert shell("table", runs, "--out", tmp_path / "link.md")[0] == f"{tmp_path / 'link.md'}\n"
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "kept" / "table.md").read_text() == wanted
 
 
 def test_rows_of_no_keys_are_refused(shell: Shell, runs: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,19 @@ def test_check_holds_label_words_against_a_tokenizer(shell: Shell, tiny_masked_f
 
 def test_check_of_a_model_that_is_not_there(shell: Shell) -> None:
     assert "there is no such folder" in shell.error("tasks", "check", "SST-2", "--model", "./nowhere")
+
+
+def test_an_imported_task_goes_into_a_pipe_that_is_there(shell: Shell, tmp_path: Path) -> None:
+    source = tmp_path / "task.yaml"
+    source.write_text(
+        "task: mine\ndataset_path: mine\ntraining_split: train\ntest_split: test\noutput_type: multiple_choice\n"
+        "doc_to_text: 'Q: {{q}}'\ndoc_to_target: a\ndoc_to_choice: choices\n"
+    )
+    wanted, _ = shell("tasks", "import", source)
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        shell("tasks", "import", source, "--out", tmp_path / "pipe")
+    assert read.result(timeout=10) == wanted
+    (tmp_path / "taken.toml").touch()
+    assert "taken.toml is there already" in shell.error("tasks", "import", source, "--out", tmp_path / "taken.toml")

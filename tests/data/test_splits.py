@@ -322,7 +322,8 @@ def test_columns_must_fit_the_task_and_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 text columns for the 2 texts of RTE"):
         draw(load_task("RTE"), settings_of(path, text_columns=("review",)), 1)
     originals(tmp_path / "RTE", "RTE", train=10, dev=2, seed=2)
-    with pytest.raises(DataError, match="are for a source that is one file"):
+    message = r"data: data.text_columns names columns of one file, which data.source \(or data.test_source\) should be$"
+    with pytest.raises(DataError, match=message):
         draw(load_task("RTE"), settings_of(tmp_path, text_columns=("a", "b")), 1)
 
 

@@ -77,15 +77,25 @@ def test_lines_are_records_where_they_begin_like_one() -> None:
         ("new.xls", "a", r"new\.xls: is not of a known format"),
         ("new.csv", "", "is empty"),
         ("new.csv", "sentence1,sentence2\n", "holds no rows"),
-        ("new.csv", "sentence1,sentense2\na,b\n", r"line 2: the text 'sentence2' is missing; did you mean 'sentense2'"),
+        ("new.csv", "sentence1,sentense2\na,b\n", r"line 1: the text 'sentence2' is missing; did you mean 'sentense2'"),
         ("new.csv", "a,a\nx,y\n", r"line 1: the column 'a' stands twice"),
         ("new.csv", "sentence1,sentence2\na,b,c\n", "line 2: the row has 3 columns, the header has 2"),
         ("new.csv", 'sentence1,sentence2\na,"b\n', "line 2: the row is not csv"),
         ("new.csv", "sentence1,sentence2\na,b\na, \n", "line 3: the text 'sentence2' is empty"),
-        ("new.jsonl", '{"sentence1": "a", "sentence2": "b"}\n{"sentence1"\n', "line 2: is not JSON"),
+        (
+            "new.jsonl",
+            '{"sentence1": "a", "sentence2": "b"}\n{"sentence1"\n',
+            r"line 2: the row is not JSON: Expecting ':' delimiter at column 13$",
+        ),
+        (
+            "new.jsonl",
+            '{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a"}\n',
+            r"line 2: the text 'sentence2' is missing",
+        ),
+        ("new.tsv", "sentence1\tb\nx\ty\n", r"line 1: the text 'sentence2' is missing"),
         ("new.jsonl", "3\n", "line 1: is not an object with named fields"),
         ("new.jsonl", '{"sentence1": 3, "sentence2": "b"}\n', "line 1: 'sentence1' is 3, not a text"),
-        ("new.json", "[1,", "is not JSON"),
+        ("new.json", "[1,\n 2", r"line 2: the file is not JSON: Expecting ',' delimiter at column 3$"),
         ("new.json", "{}", "is no list of records"),
         ("new.json", "[4]", "record 1 is 4, not an object with named fields"),
         ("new.txt", "a\tb\nc\n", r"line 2: has 1 texts; task MRPC has 2 \(sentence1, sentence2\), tab-separated"),
@@ -101,7 +111,7 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, name: str, text: str, mess
     ("columns", "message"),
     [
         (("a",), "task MRPC has 2 texts .sentence1, sentence2., but 1 columns are named: a"),
-        (("a", "c"), "line 2: the column 'c', for the text 'sentence2', is missing"),
+        (("a", "c"), "line 1: the column 'c', for the text 'sentence2', is missing"),
     ],
 )
 def test_a_mistake_in_columns_is_named(tmp_path: Path, columns: tuple[str, ...], message: str) -> None:

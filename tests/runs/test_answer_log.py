@@ -86,8 +86,10 @@ def test_a_killed_prediction_goes_on_where_it_stopped(
 
     with monkeypatch.context() as patch:
         patch.setattr(AnswerLog, "add", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as caught:
             run(config)
+    from_where = "what is computed already" if method["kind"] == "zero-shot" else "the last checkpoint"
+    assert caught.value.__notes__ == [f"the same command goes on from {from_where}"]
     assert (config.folder / ANSWERS).read_text().count("\n") == 10
 
     def counted(self: AnswerLog, *given: Any) -> None:

@@ -231,9 +231,9 @@ def test_where_there_is_no_finished_run_it_is_said_why(
     record = read_record(run)
     assert record is not None
     write_record(run, record.model_copy(update={"status": "failed", "error": "the loss is nan"}))
-    refused(run, "failed: the loss is nan; only runs that are done can be exported")
+    refused(run, "failed: the loss is nan; a run that is done is needed")
     write_record(run, record.model_copy(update={"status": "cancelled", "error": "interrupted"}))
-    refused(run, "was cancelled: interrupted; only runs that are done")
+    refused(run, "was cancelled: interrupted; a run that is done is needed")
     (run / "result.json").unlink()
     refused(run, "has not ended: it is still running, or was killed")
 

@@ -292,8 +292,8 @@ def test_data_or_model_that_changed_under_a_finished_run_is_noticed(
     assert run(config, force=True).status == "ok"
 
 
-def interrupted(config: RunConfig, error: type[BaseException] = KeyboardInterrupt) -> None:
-    """Start a run and stop it at its third step."""
+def interrupted(config: RunConfig, error: type[BaseException] = KeyboardInterrupt, step: int = 3) -> list[str]:
+    """Start a run, stop it at a step, and return the notes on what stopped it."""
     original = MeZO.optimizer
 
     def optimizer(self: Any, params: Any, seed: int) -> Any:
@@ -301,7 +301,7 @@ def interrupted(config: RunConfig, error: type[BaseException] = KeyboardInterrup
         estimate = made.estimate
 
         def watched(closure: Any) -> Any:
-            if made.param_groups[0]["steps"] == 2:
+            if made.param_groups[0]["steps"] == step - 1:
                 raise error
             return estimate(closure)
 
@@ -310,8 +310,19 @@ def interrupted(config: RunConfig, error: type[BaseException] = KeyboardInterrup
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MeZO, "optimizer", optimizer)
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             run(config)
+    return getattr(caught.value, "__notes__", [])
+
+
+def test_ctrl_c_before_the_first_checkpoint_speaks_of_none(config: RunConfig, tmp_path: Path) -> None:
+    mine = RunConfig.model_validate(config.model_dump() | {"output": {"folder": str(tmp_path)}})
+    told = "the same command begins this run again: there was no checkpoint yet"
+    assert interrupted(mine, step=1) == [told]
+    found = read_record(mine.folder)
+    assert found is not None
+    assert found.error == f"interrupted; {told}"
+    assert interrupted(mine) == ["the same command goes on from the last checkpoint"]
 
 
 def test_ctrl_c_leaves_a_cancelled_record_and_the_next_run_goes_on(

@@ -163,7 +163,7 @@ def test_ctrl_c_leaves_records_and_workers_end_with_the_process_that_began_them(
     working(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert "interrupted; the same command goes on from the last checkpoint" in log.read_text()
+    assert "interrupted; the same command makes what is not done" in log.read_text()
     records = read_records([out]).records
     assert [record.status for record in records] == ["cancelled", "cancelled"]
     process = begin(recipe, out, log)

@@ -70,6 +70,61 @@ def test_answers_that_flipped_are_counted_one_by_one(tmp_path: Path) -> None:
     assert compared(a, a).flips[0].p == 1.0
 
 
+def test_answers_of_one_run_in_two_folders_are_read_from_both(tmp_path: Path) -> None:
+    other = [(uid, gold, "1" if said == "0" else "0") for uid, gold, said in ROWS]
+    a, b = write(tmp_path / "a", record(0.5)), write(tmp_path / "b", record(0.5), other)
+    (flips,) = compared(a, b).flips
+    assert (flips.both, flips.only_a, flips.only_b, flips.neither, flips.changed) == (0, 2, 2, 0, 4)
+    assert compared(b, a).flips[0].lost == flips.gained
+    (flips,) = compared(a.parent, b.parent).flips
+    assert flips.changed == 4
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (b'{"split": "test"', "line 2: the row is not JSON: Expecting ',' delimiter at column 17"),
+        (b'"\xff"', "line 2: the row is not UTF-8"),
+        (b"[1]", "line 2: the row is not an answer to an example"),
+        (b'{"split": "test", "prediction": "1"}', "line 2: the row is not an answer to an example"),
+    ],
+)
+def test_damaged_answers_are_named_on_either_side(side: str, damaged: bytes, message: str, tmp_path: Path) -> None:
+    places = {name: write(tmp_path / name, record(0.5)) for name in "ab"}
+    path = places[side] / PREDICTIONS
+    first, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(first + b"\n" + damaged + b"\n" + rest)
+    found = compared(places["a"], places["b"])
+    assert found.flips == ()
+    assert found.notes[-1] == f"answers are not compared: {path}, {message}"
+
+
+def test_flipped_examples_of_several_tasks_and_seeds_say_which_they_are_of(tmp_path: Path) -> None:
+    other = [("test:0", "1", "0"), *ROWS[1:]]
+    for seed in (13, 21):
+        write(tmp_path / "a", record(seed=seed))
+        write(tmp_path / "b", record(seed=seed), other)
+    (flips,) = compared(tmp_path / "a", tmp_path / "b").flips
+    assert flips.lost == ("seed 13 test:0", "seed 21 test:0")
+    for folder, answers in (("a", other), ("b", ROWS)):
+        write(tmp_path / folder, record(seed=13, task="trec"), answers)
+    (flips,) = compared(tmp_path / "a", tmp_path / "b").flips
+    assert flips.lost == ("SST-2 seed 13 test:0", "SST-2 seed 21 test:0")
+    assert flips.gained == ("trec seed 13 test:0",)
+    (flips,) = compared(f"{tmp_path / 'a'}@seed=13", f"{tmp_path / 'b'}@seed=13").flips
+    assert (flips.lost, flips.gained) == (("SST-2 test:0",), ("trec test:0",))
+    (flips,) = compared(f"{tmp_path / 'a'}@seed=21", f"{tmp_path / 'b'}@seed=21").flips
+    assert flips.lost == ("test:0",)
+
+
+def test_a_trial_that_dev_did_not_choose_is_counted_also_where_the_other_side_compares_its_copy(tmp_path: Path) -> None:
+    for folder, rate in (("a", 1e-6), ("a", 1e-5), ("b", 1e-6)):
+        write(tmp_path / folder, record(dev=0.9 if rate == 1e-5 else 0.1, method__lr=rate))
+    notes = compared(tmp_path / "a", tmp_path / "b").notes
+    assert "1 run is not compared: dev chose another trial, or there is no partner" in notes
+
+
 def test_answers_to_other_questions_and_values_are_no_flips(tmp_path: Path) -> None:
     place = write(tmp_path, record(0.5))
     other = write(
@@ -156,7 +211,7 @@ def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
 def test_runs_without_answers_and_folders_without_records_say_so(tmp_path: Path) -> None:
     place = write(tmp_path / "runs", record())
     (place / PREDICTIONS).unlink(missing_ok=True)
-    assert any(f"{place / PREDICTIONS} cannot be read: No such" in note for note in compared(place, place).notes)
+    assert any(f"{place / PREDICTIONS}: cannot be read: No such" in note for note in compared(place, place).notes)
     (tmp_path / "begun").mkdir()
     for name in ("config.json", ".lock"):
         (tmp_path / "begun" / name).write_text("{}")

@@ -118,6 +118,27 @@ def test_a_loss_that_is_not_finite_names_its_step_and_examples_and_keeps_the_las
     assert all(bool(torch.isfinite(value).all()) for value in tiny.weights(subject.model).values())
 
 
+@pytest.mark.parametrize(
+    ("method", "dtype", "advice"),
+    [
+        (Adam, torch.float32, "a smaller method.lr"),
+        (SGD, torch.bfloat16, "a smaller method.lr or model.dtype=float32"),
+        (MeZO, torch.float32, "a smaller method.lr (or method.eps)"),
+        (MeZO, torch.bfloat16, "a smaller method.lr (or method.eps) or model.dtype=float32"),
+    ],
+)
+def test_only_what_can_be_changed_is_advised_where_the_loss_is_not_finite(
+    method: Any, dtype: torch.dtype, advice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    poison(monkeypatch, 1)
+    subject = tiny.prompted("roberta", "masked")
+    model: Any = subject.model
+    model.to(dtype)
+    with pytest.raises(NonFiniteLossError) as error:
+        train(tiny.job(subject, tmp_path, method(steps=2, lr=1e-3)), log=lambda line: None)
+    assert str(error.value).endswith(f"]; {advice} usually helps")
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     subject = tiny.prompted("roberta", "masked")
     settings = SGD(steps=4, eval_every=1, batch_size=4, lr=1e38, max_grad_norm=0.0, schedule="constant")

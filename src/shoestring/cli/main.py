@@ -14,7 +14,7 @@ from shoestring.cli.data import data
 from shoestring.cli.demo import demo
 from shoestring.cli.export import export
 from shoestring.cli.extract import extract
-from shoestring.cli.group import Commands
+from shoestring.cli.group import Commands, end_unprinted
 from shoestring.cli.kernel_behaviour import kernel_behaviour
 from shoestring.cli.plot import plot
 from shoestring.cli.predict import predict
@@ -78,4 +78,7 @@ app.add_typer(bench, name="bench")
 def main() -> None:
     """Run the command line; never returns."""
     tune_allocators()
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except OSError as error:
+        end_unprinted(error)

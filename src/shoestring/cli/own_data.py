@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from shoestring.cli.first_row import FirstRow, first_row
 from shoestring.cli.options import names, refuse_both
+from shoestring.errors import DataError
 
 _KEYS = {
     "data": "data.source",
@@ -77,6 +79,19 @@ class OwnData:
         if parts := [text for text in overrides if text.startswith("task.")]:
             raise typer.BadParameter(f"{parts[0]} cannot change a task of your own; use prompt.* or a task file")
         return {"task": self._task(), "data": {"source": self.data}}
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Let errors about data name the options that were given, not the keys that they stand for."""
+        try:
+            yield
+        except DataError as error:
+            text = str(error)
+            for name, key in _KEYS.items():
+                if getattr(self, name) is not None:
+                    text = text.replace(key, _option(name))
+            error.args = (text,)
+            raise
 
     def _changes(self) -> dict[str, Any]:
         """Return what the options change of a task from elsewhere."""

@@ -55,13 +55,15 @@ def prompts(  # noqa: PLR0913 - typer reads the options from here
     own = OwnData(data, text_columns, label_column, template, label_words, inputs, outputs, candidates)
     given = {"model": {"name": model, "kind": kind}, "data": {"k": k}, "seed": seed}
     wanted = split or "train"
-    shown = _preview(task, overrides, own, given, wanted)
+    with own.told():
+        shown = _preview(task, overrides, own, given, wanted)
     if as_json and shown.tokenizer is None:
         raise typer.BadParameter("--json gives token ids, for which it needs --model")
     for option, value in (("--split", split), ("--seed", seed)):
         if value is not None and shown.settings.data is None:
             raise typer.BadParameter(f"{option} is about data; give --data as well")
-    examples = shown.examples(wanted, number)
+    with own.told():
+        examples = shown.examples(wanted, number)
     if as_json:
         import json
 

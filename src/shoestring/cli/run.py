@@ -50,7 +50,7 @@ def run(  # noqa: PLR0913 - typer reads the options from here
     records: list[Record] = []
     for config in configs:
         done = not force and finished(config) is not None
-        with screen.progress() as progress:
+        with own.told(), screen.progress() as progress:
             record = run_config(config, force=force, progress=progress)
         print_one(record, config.folder, reused=done)
         records.append(record)

@@ -149,7 +149,7 @@ def write(table: TableData, format_: str, out: Path | None) -> None:
     """Print a table, or write it to a file and print which."""
     from shoestring.cli import screen
     from shoestring.cli.summary import print_table
-    from shoestring.files import make_folder, write_text
+    from shoestring.files import make_folder, passes_on, write_text
     from shoestring.tables.formats import FORMATS as formats
 
     if format_ == "text" and out is None:
@@ -165,7 +165,7 @@ def write(table: TableData, format_: str, out: Path | None) -> None:
         else:
             make_folder(out.parent)
             write_text(out, formats.get(format_)(table))
-        typer.echo(out)
+        typer.echo(out, err=passes_on(out))  # What went to a pipe, or to stdout, is the table alone.
     if format_ == "csv":
         for note in table.notes:
             screen.err().print(note)

@@ -133,13 +133,13 @@ def import_(
     """
     from shoestring.cli import screen
     from shoestring.errors import OutputError
-    from shoestring.files import write_text
+    from shoestring.files import passes_on, write_text
     from shoestring.tasks.harness import import_task
 
     found = import_task(file)
     if out is None:
         typer.echo(found.text, nl=False)
-    elif out.exists():
+    elif out.exists() and not passes_on(out):
         raise OutputError(f"{out} is there already; give another --out, or delete it")
     else:
         write_text(out, found.text)

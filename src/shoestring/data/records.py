@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from shoestring.data.answers import SHOWN, Row, to_example
 from shoestring.data.computed import Compute, computed
 from shoestring.data.json_lines import line_of
+from shoestring.data.json_text import parsed
 from shoestring.data.place import Place
 from shoestring.data.table import Table, draw_key
 from shoestring.data.text import BOM, read_text
@@ -159,7 +160,7 @@ def _rows(source: FileSource, path: Path) -> Iterator[_Record]:
     text = read_text(path).removeprefix(BOM)
     if source.format == "json":
         file = _File(path, text, None)
-        root = _parsed(file, text)
+        root = parsed(str(path), text)
         tops = [(value, (number,)) for number, value in enumerate(root)] if isinstance(root, list) else [(root, ())]
         for value, keys in tops:
             yield from _Record.of(file, value, keys).inner(source.each)
@@ -169,16 +170,7 @@ def _rows(source: FileSource, path: Path) -> Iterator[_Record]:
         file = _File(path, line, number)
         if not line.strip():
             raise file.place(()).error("the row is empty")
-        yield from _Record.of(file, _parsed(file, line), ()).inner(source.each)
-
-
-def _parsed(file: _File, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        what = "the file" if file.line is None else "the row"
-        line = error.lineno if file.line is None else file.line
-        raise DataError(str(file.path), f"{what} is not JSON: {error.msg} at column {error.colno}", line) from None
+        yield from _Record.of(file, parsed(str(path), line, number), ()).inner(source.each)
 
 
 def _example(task: Task, source: FileSource, record: _Record, uid: str) -> Example:

@@ -226,9 +226,10 @@ def _separate_tests(task: Task, settings: DataSettings) -> dict[str, Table]:
 
 
 def _no_columns(settings: DataSettings) -> None:
-    columns = settings.text_columns is not None or settings.label_column is not None
-    if columns and not (settings.test_source is not None and Path(settings.test_source).is_file()):
-        raise DataError("data", "data.text_columns and data.label_column are for a source that is one file")
+    given = [f"data.{key}" for key in ("text_columns", "label_column") if getattr(settings, key) is not None]
+    if given and not (settings.test_source is not None and Path(settings.test_source).is_file()):
+        name = f"{' and '.join(given)} {'names' if len(given) == 1 else 'name'}"
+        raise DataError("data", f"{name} columns of one file, which data.source (or data.test_source) should be")
 
 
 def _siblings(path: Path) -> list[str]:

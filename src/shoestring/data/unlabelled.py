@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Example
 from shoestring.data.files import csv_rows
+from shoestring.data.json_text import parsed
 from shoestring.data.place import Place
 from shoestring.data.text import BOM, read_text
 from shoestring.errors import DataError, suggest
@@ -88,10 +89,12 @@ def unlabelled_rows(task: Task, rows: Iterable[dict[str, Any] | str], columns: S
 def _unlabelled(task: Task, where: str, text: str, kind: str, columns: Sequence[str]) -> Unlabelled:
     if columns and kind == "txt":
         raise DataError(where, f"lines of text have no columns, so none is called {columns[0]!r}; use csv or jsonl")
-    return _made(task, where, _READERS[kind](task, where, text), columns)
+    return _made(task, where, _READERS[kind](task, where, text), columns, header=kind in ("csv", "tsv"))
 
 
-def _made(task: Task, where: str, found: Iterable[tuple[int, dict[str, Any]]], columns: Sequence[str]) -> Unlabelled:
+def _made(
+    task: Task, where: str, found: Iterable[tuple[int, dict[str, Any]]], columns: Sequence[str], *, header: bool = False
+) -> Unlabelled:
     if columns and len(columns) != len(task.sentences):
         raise DataError(
             where,
@@ -101,6 +104,7 @@ def _made(task: Task, where: str, found: Iterable[tuple[int, dict[str, Any]]], c
     named = tuple(columns) or task.sentences
     rows, examples = list[dict[str, Any]](), list[Example]()
     for line, row in found:
+        _refuse_lacking(task, row, named, Place(where, 1 if header else line))
         examples.append(_example(task, row, named, len(rows), Place(where, line)))
         rows.append(row)
     if not rows:
@@ -134,10 +138,7 @@ def _jsonl(_: Task, where: str, text: str) -> Iterator[tuple[int, dict[str, Any]
 
 
 def _json(_: Task, where: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise DataError(where, f"is not JSON: {error}") from None
+    found = parsed(where, text)
     if not isinstance(found, list):
         raise DataError(where, "is no list of records")
     for number, one in enumerate(found, start=1):
@@ -158,10 +159,7 @@ _READERS = {"csv": _csv, "tsv": _tsv, "jsonl": _jsonl, "json": _json, "txt": _tx
 
 
 def _record(where: str, text: str, line: int) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise DataError(where, f"is not JSON: {error}", line) from None
+    found = parsed(where, text, line)
     if not isinstance(found, dict):
         raise DataError(where, "is not an object with named fields", line)
     return found
@@ -206,12 +204,16 @@ def _candidates(given: Any, place: Place) -> tuple[str, ...]:
     return tuple(given)
 
 
+def _refuse_lacking(task: Task, row: dict[str, Any], columns: Sequence[str], place: Place) -> None:
+    for column, name in zip(columns, task.sentences, strict=True):
+        if column not in row:
+            what = f"the text {name!r}" if column == name else f"the column {column!r}, for the text {name!r},"
+            raise place.error(
+                f"{what} is missing{suggest(column, list(row))}; --text-columns says which columns hold texts"
+            )
+
+
 def _text(row: dict[str, Any], column: str, name: str, place: Place) -> str:
-    if column not in row:
-        what = f"the text {name!r}" if column == name else f"the column {column!r}, for the text {name!r},"
-        raise place.error(
-            f"{what} is missing{suggest(column, list(row))}; --text-columns says which columns hold texts"
-        )
     value = row[column]
     if not isinstance(value, str):
         raise place.error(f"{column!r} is {json.dumps(value)[:40]}, not a text")

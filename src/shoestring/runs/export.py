@@ -186,7 +186,7 @@ def finished_run(run: Path) -> Record:
         raise _no_record(run)
     if record.status != "ok":
         how = "failed" if record.status == "failed" else f"was {record.status}"
-        raise RunFolderError(f"{run} {how}: {record.error}; only runs that are done can be exported")
+        raise RunFolderError(f"{run} {how}: {record.error}; a run that is done is needed")
     return record
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shoestring.errors import OutputError, PrunedError, ShoestringError
+from shoestring.runs.answer_log import ANSWERS
 from shoestring.training.checkpoints import last_checkpoint
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -
     """Leave a record of status failed, cancelled or pruned, whatever happens inside, and let the error go on.
 
     The error says where the last good weights are: in the last checkpoint, or, before there is one, in `start`.
+    An interruption says from where the same command goes on.
     Where the disk has no room even for the record, the error says that too.
 
     Args:
@@ -27,8 +29,10 @@ def failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -
     """
     try:
         yield
-    except KeyboardInterrupt:
-        write("cancelled", "interrupted; the same command goes on from the last checkpoint")
+    except KeyboardInterrupt as interrupt:
+        resumed = _resumed(folder)
+        interrupt.add_note(resumed)
+        write("cancelled", f"interrupted; {resumed}")
         raise
     except PrunedError as error:
         write("pruned", str(error))
@@ -44,3 +48,13 @@ def failures(write: Callable[[str, str], None], folder: RunFolder, start: str) -
         except OutputError as refused:
             error.add_note(f"no record of the failure: {refused}")
         raise
+
+
+def _resumed(folder: RunFolder) -> str:
+    """Return what the same command makes of a run that was interrupted."""
+    if last_checkpoint(folder.checkpoints) is not None:
+        return "the same command goes on from the last checkpoint"
+    # Answers, and the folder of kernels; without a checkpoint the log of a training is of no use.
+    if (folder.path / ANSWERS).exists() or any(path.is_dir() for path in folder.checkpoints.glob("*")):
+        return "the same command goes on from what is computed already"
+    return "the same command begins this run again: there was no checkpoint yet"

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoestring.errors import RunFolderError
+from shoestring.data.json_text import parsed
+from shoestring.data.place import Place
+from shoestring.errors import DataError, RunFolderError
 from shoestring.runs.record import PREDICTIONS, Record
 from shoestring.tables.arranging import best
 from shoestring.tables.grouping import Key, flatten, is_identity, natural
@@ -70,8 +72,8 @@ class Flips:
         only_b: right on the second side alone.
         neither: wrong on both sides.
         changed: examples with another answer, right or wrong.
-        lost: uids right on the first side alone, the first few.
-        gained: uids right on the second side alone, the first few.
+        lost: uids right on the first side alone, the first few; with task and seed where there are several.
+        gained: those right on the second side alone.
         p: two-sided p of McNemar's exact test: whether `only_a` and `only_b` might be tosses of a coin; None where
             several pairs of runs answered the same examples, which are no independent tosses.
     """
@@ -127,15 +129,18 @@ def compare_runs(a: Selected, b: Selected) -> Comparison:
     alone = len(a.records) == len(b.records) == 1
     seeds = () if alone else tuple(sorted({seed_of(run) for run in records}))
     notes = _data_notes(pairs)
-    unpaired = [run for side in (a, b) for run in side.records if run.run_id not in {one.run_id for one in records}]
+    # Both sides may have a run of one id, each in a folder of its own.
+    folders = [(a.folders[left.run_id], b.folders[right.run_id]) for left, right in pairs]
+    unpaired = len({*a.folders.values(), *b.folders.values()}.difference(*folders))
     if unpaired and not alone:
-        notes.append(f"{len(unpaired)} runs are not compared: dev chose another trial, or there is no partner")
+        are = "run is" if unpaired == 1 else "runs are"
+        notes.append(f"{unpaired} {are} not compared: dev chose another trial, or there is no partner")
     return Comparison(
         tuple(_differences(a.records, b.records, flatten)),
         tuple(_results(pairs, alone=alone)),
         tuple(_costs(pairs)),
         tuple(_differences(a.records, b.records, _environment)),
-        tuple(_flips(pairs, a.folders | b.folders, notes)),
+        tuple(_flips(pairs, folders, notes)),
         (*([f"seeds {', '.join(map(str, seeds))}"] if seeds else []), *notes),
     )
 
@@ -226,21 +231,20 @@ def _data_notes(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     return [f"not the same splits: {seeds}{', ...' if len(other) > SHOWN else ''}"]
 
 
-def _flips(pairs: Sequence[tuple[Record, Record]], folders: Mapping[str, Path], notes: list[str]) -> Iterable[Flips]:
+def _flips(
+    pairs: Sequence[tuple[Record, Record]], folders: Sequence[tuple[Path, Path]], notes: list[str]
+) -> Iterable[Flips]:
     counts: dict[str, list[tuple[str, bool, bool, bool]]] = defaultdict(list)
-    for a, b in pairs:
+    for places, before in zip(folders, _told_apart(pairs), strict=True):
         try:
-            left, right = (_answers(folders[run.run_id]) for run in (a, b))
-        except OSError as error:
-            notes.append(f"answers are not compared: {error.filename} cannot be read: {error.strerror or error}")
-            return
-        except ValueError as error:
+            left, right = map(_answers, places)
+        except DataError as error:
             notes.append(f"answers are not compared: {error}")
             return
         for key in (key for key in left if key in right and _gold(left[key]) == _gold(right[key])):
             split, uid = key
             said = left[key]["prediction"] != right[key]["prediction"]
-            counts[split].append((uid, _right(left[key]), _right(right[key]), said))
+            counts[split].append((before + uid, _right(left[key]), _right(right[key]), said))
     for split, rows in counts.items():
         lost, gained = ([uid for uid, a, b, _ in rows if (a, b) == which] for which in ((True, False), (False, True)))
         both = sum(a and b for _, a, b, _ in rows)
@@ -257,13 +261,41 @@ def _flips(pairs: Sequence[tuple[Record, Record]], folders: Mapping[str, Path], 
         )
 
 
+def _told_apart(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
+    """Return what stands before the examples of each pair: its task and seed, where pairs differ in them."""
+    of_tasks, of_seeds = len({run.task for run, _ in pairs}) > 1, len({seed_of(run) for run, _ in pairs}) > 1
+    return [(f"{run.task} " if of_tasks else "") + (f"seed {seed_of(run)} " if of_seeds else "") for run, _ in pairs]
+
+
 def _answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return split and uid -> row of a run's answers on test sets; values, which are not right or wrong, left out."""
-    with (folder / PREDICTIONS).open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return {
-        (row["split"], row["uid"]): row for row in rows if row["split"] != DEV and isinstance(row["prediction"], str)
-    }
+    """Return split and uid -> row of a run's answers on test sets; values, which are not right or wrong, left out.
+
+    Raises:
+        DataError: if the file cannot be read, or a line of it is no answer.
+    """
+    path = folder / PREDICTIONS
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                row = _answer(line, path, number)
+                if row["split"] != DEV and isinstance(row["prediction"], str):
+                    found[row["split"], row["uid"]] = row
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read: {error.strerror or error}") from None
+    return found
+
+
+def _answer(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    place = Place(str(path), number)
+    try:
+        row = parsed(place.where, line.decode("utf-8"), number)
+    except UnicodeDecodeError:
+        raise place.error("the row is not UTF-8") from None
+    known = isinstance(row, dict) and isinstance(row.get("split"), str) and isinstance(row.get("uid"), str)
+    if not known or "prediction" not in row:
+        raise place.error("the row is not an answer to an example")
+    return row
 
 
 def _gold(row: Mapping[str, Any]) -> Any:

@@ -121,8 +121,14 @@ class PromptTrainer(Trainer):
         if not skip and not math.isfinite(total := float(losses.detach().sum())):
             broken = inputs[_EXAMPLE][~losses.detach().isfinite()].tolist()
             examples = dict.fromkeys(self.job.train[index].uid for index in broken or inputs[_EXAMPLE].tolist())
-            raise NonFiniteLossError(self.state.global_step + 1, total, list(examples))
+            raise NonFiniteLossError(self.state.global_step + 1, total, list(examples), self._remedies())
         return losses
+
+    def _remedies(self) -> list[str]:
+        """Return what may help where the loss is not finite, of what this training has."""
+        eps = " (or method.eps)" if "eps" in type(self.job.settings).model_fields else ""
+        half = any(param.dtype in (torch.float16, torch.bfloat16) for param in self.job.subject.model.parameters())
+        return [f"a smaller method.lr{eps}", *(["model.dtype=float32"] if half else [])]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -148,7 +154,7 @@ class PromptTrainer(Trainer):
                 scores, texts = answers_of(self.dev_subject, self.job.dev, size, write=write)
             found = evaluate(self.job.subject.task, self.job.dev, scores, texts)
         except NonFiniteScoreError as error:
-            raise NonFiniteLossError(self.state.global_step, math.nan, error.examples) from error
+            raise NonFiniteLossError(self.state.global_step, math.nan, error.examples, self._remedies()) from error
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -253,6 +253,7 @@ def test_a_gradient_that_is_not_finite_scores_nothing() -> None:
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "zero": ({"budget": 0}, "0 weights: at least 1 is needed"),
     "negative": ({"budget": -3}, "-3 weights: at least 1 is needed"),
+    "whole": ({"budget": 1e9}, r"1000000000\.0 is a fraction .* a number of weights is written 1000000000"),
     "fraction": ({"budget": 1.5}, "1.5 weights: .* a fraction above 0 and up to 1.0"),
     "pattern": ({"scope": "("}, "is not a regular expression"),
     "nothing inserted": ({"over": "half"}, r"over=\"half\" and insert=\[\]"),

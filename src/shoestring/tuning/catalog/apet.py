@@ -72,6 +72,10 @@ class APET(TuningSettings):
             value = int(value)
         if isinstance(value, str):
             return value
+        if isinstance(value, float) and value > 1 and value.is_integer():
+            raise ValueError(
+                f"{value} is a fraction of all weights, which is up to 1.0; a number of weights is written {value:.0f}"
+            )
         if value <= 0 or (isinstance(value, float) and value > 1):
             raise ValueError(f"{value} weights: at least 1 is needed, or a fraction above 0 and up to 1.0, or a tuning")
         return value
