@@ -299,8 +299,8 @@ class ZerothOrder(Optimizer):
                 update = self.update(found)
                 self.engine.apply(WithResidual(update, self.state) if self.rounding == "residual" else update)
             self.shared["steps"] += 1
-        if self.observer is not None:
-            self.observer.stepped()
+            if self.observer is not None:
+                self.observer.stepped()
         if self._engine is not None and self._engine.instead is not None:
             self.finalize()  # Whoever did not ask for an engine that leaves weights displaced does not get them so.
         return loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,27 @@ def test_a_failed_step_is_made_again_from_a_snapshot_and_the_log(
     with Recorder(resumed, tmp_path / "log", resume=True):
         resumed.step(loss_of(again))
     assert torch.equal(replayed(tmp_path / "log"), again)
+
+
+def test_ctrl_c_during_an_update_leaves_a_step_that_was_made_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        recorder, optimizer, theta = begin(tmp_path / "log")
+        real = optimizer.engine.apply
+
+        def apply(update: Any) -> None:
+            real(update)
+            signal.raise_signal(signal.SIGINT)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(optimizer.engine, "apply", apply)
+            with pytest.raises(KeyboardInterrupt):
+                optimizer.step(loss_of(theta))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    with recorder:
+        optimizer.step(loss_of(theta))
+    assert optimizer.shared["steps"] == steps_in(tmp_path / "log") == 5
+    assert torch.equal(replayed(tmp_path / "log"), theta)
