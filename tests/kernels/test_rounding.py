@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import tiny
-from shoestring.kernels import Kernel, KernelSettings, Request, compute_kernels, outputs_of
+from shoestring.kernels import Kernel, KernelSettings, Request, compute_kernels, jacobians, outputs_of
 
 _T5 = tuple(f"{half}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for half in ("encoder", "decoder"))
 HALF = (torch.bfloat16, torch.float16)
+SEVERAL = ("really bad", "good and fine", "so so film")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
@@ -31,3 +32,59 @@ def test_look_ups_of_relative_positions_are_not_taken_for_those_of_examples(
     found = kernel("auto")
     assert set(found.description["autograd"]) == set(names)
     assert torch.equal(found.values, kernel("autograd").values)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", ["roberta", "opt", "gpt2", "bart"])
+def test_layers_of_half_precision_are_trusted_with_their_rounding(name: str, dtype: torch.dtype) -> None:
+    kind = "masked" if name == "roberta" else "seq2seq" if name == "bart" else "causal"
+    task = tiny.task_of(SEVERAL) if name == "bart" else tiny.task_of()
+    prompted = tiny.prompted(name, kind, task=task, dtype=dtype)
+    names = [name for name, _ in prompted.model.named_parameters()]
+    request = Request(outputs_of(prompted), tiny.encoded(prompted, 4), parameters=names)
+    assert compute_kernels(request)["sgd"].description["autograd"] == []
+
+
+def key_biases(name: str, kind: str, dtype: torch.dtype, labels: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    prompted = tiny.prompted(name, kind, task=tiny.task_of(labels), dtype=dtype)
+    names = [n for n, _ in prompted.model.named_parameters() if n.endswith(("key.bias", "k_proj.bias"))]
+    found = jacobians(outputs_of(prompted), tiny.encoded(prompted, 5), names, KernelSettings(batch_size=3))
+    return dict(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_over_several_calls_that_cancel_are_zero(dtype: torch.dtype) -> None:
+    """Candidates share what their decoder starts with: keys are made in two calls, whose parts cancel together."""
+    found = key_biases("bart", "seq2seq", dtype, SEVERAL)
+    assert len(found) == 6
+    for name, value in found.items():
+        assert not value.any(), name
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize(
+    ("name", "kind", "labels"),
+    [
+        ("roberta", "masked", ("terrible", "great")),
+        ("opt", "causal", SEVERAL),
+        ("bart", "seq2seq", SEVERAL),
+    ],
+)
+def test_sums_that_cancel_to_the_rounding_of_half_precision_are_zero(
+    name: str, kind: str, labels: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    for parameter, value in key_biases(name, kind, dtype, labels).items():
+        assert not value.any(), parameter
+
+
+def test_sums_of_half_precision_that_do_not_cancel_are_kept() -> None:
+    """Other vectors have as many zeros as in full precision."""
+    zeros = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        prompted = tiny.prompted("roberta", "masked", dtype=torch.bfloat16)
+        if dtype == torch.float32:
+            prompted.model.float()
+        names = [n for n, p in prompted.model.named_parameters() if p.ndim == 1 and not n.endswith("key.bias")]
+        found = jacobians(outputs_of(prompted), tiny.encoded(prompted, 5), names)
+        zeros[dtype] = {name: int((value == 0).flatten(2).all(-1).sum()) for name, value in found}
+    assert zeros[torch.bfloat16] == zeros[torch.float32]

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from shoestring.errors import KernelError
 from shoestring.kernels.generic import requiring
-from shoestring.kernels.layers.base import LayerRule, rule_of
+from shoestring.kernels.layers.base import LayerRule, rule_of, settled
 from shoestring.kernels.outputs import Items, Outputs
 from shoestring.kernels.pieces import Piece, merged
 from shoestring.models.prompted import evaluating
@@ -256,7 +256,7 @@ def _sorted(
                 pieces[name].append(piece)
             if weigh:
                 magnitudes[name] += _magnitude(seen, by_example, key)
-    found = {name: tuple(merged(parts)) for name, parts in pieces.items()}
+    found = {name: tuple(settled(piece) for piece in merged(parts)) for name, parts in pieces.items()}
     return Captured(values, found, frozenset(strange), magnitudes)
 
 
