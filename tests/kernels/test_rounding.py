@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -88,3 +90,27 @@ def test_sums_of_half_precision_that_do_not_cancel_are_kept() -> None:
         found = jacobians(outputs_of(prompted), tiny.encoded(prompted, 5), names)
         zeros[dtype] = {name: int((value == 0).flatten(2).all(-1).sum()) for name, value in found}
     assert zeros[torch.bfloat16] == zeros[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_to_a_single_key_has_no_gradient_in_queries_and_keys(dtype: torch.dtype) -> None:
+    """A softmax of one number is 1: T5's decoder has one token where answers have."""
+    prompted = tiny.prompted("t5", "seq2seq", dtype=dtype)
+    names = [f"decoder.block.{n}.layer.0.SelfAttention.{key}.weight" for n in (0, 1) for key in "qkv"]
+    outputs, items = outputs_of(prompted), tiny.encoded(prompted, 5)
+    for batch_size in (1, 3):
+        for name, value in jacobians(outputs, items, names, KernelSettings(batch_size=batch_size)):
+            assert bool(value.any()) == name.endswith("v.weight"), name
+
+
+def test_signs_of_a_decoder_of_one_token_are_those_of_autograd_whatever_the_batch() -> None:
+    prompted = tiny.prompted("t5", "seq2seq", dtype=torch.float64)
+    outputs, items = outputs_of(prompted), tiny.encoded(prompted, 5)
+
+    def kernel(**settings: Any) -> torch.Tensor:
+        request = Request(outputs, items, None, ("signgd",), [n for n, _ in prompted.model.named_parameters()])
+        return compute_kernels(request, KernelSettings(**settings))["signgd"].values
+
+    expected = kernel(route="autograd")
+    for batch_size in (1, 2, 5):
+        assert torch.equal(kernel(batch_size=batch_size), expected)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from shoestring.errors import KernelError
+from shoestring.kernels.attention import SingleKeys
 from shoestring.kernels.generic import requiring
 from shoestring.kernels.layers.base import LayerRule, rule_of, settled
 from shoestring.kernels.outputs import Items, Outputs
@@ -131,6 +132,7 @@ def watching(model: nn.Module, uses: Sequence[Use], *, repeat: bool = True) -> I
             hook = use.module.register_forward_hook(lambda _, seen, made, use=use: watch.saw(use, seen, made))
             stack.callback(hook.remove)
         stack.enter_context(_Lookups(watch, [use for use in uses if isinstance(use.module, nn.Embedding)]))
+        stack.enter_context(SingleKeys())
         yield watch
 
 
