@@ -14,8 +14,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from shoestring.errors import KernelError
+from shoestring.kernels.attention import SingleKeys
 from shoestring.kernels.generic import requiring
-from shoestring.kernels.layers.base import LayerRule, rule_of
+from shoestring.kernels.layers.base import LayerRule, rule_of, settled
 from shoestring.kernels.outputs import Items, Outputs
 from shoestring.kernels.pieces import Piece, merged
 from shoestring.models.prompted import evaluating
@@ -65,6 +66,16 @@ class _Call:
     seen: Tensor
     edge: GradientEdge
     shape: torch.Size
+    rows: int
+
+    def by_example(self, count: int) -> bool:
+        """Return whether its first axis is one of examples, and of their rows and tokens.
+
+        T5 looks up a bias for each pair of positions, [T, T, heads], where T may be a multiple of the examples.
+        """
+        if self.shape[0] % count or self.shape[0] % self.rows or self.seen.shape[0] != self.shape[0]:
+            return False
+        return self.seen.is_floating_point() or self.seen.ndim == 1 or self.rows == 1 or self.shape[0] == self.rows
 
 
 @dataclass
@@ -98,10 +109,10 @@ class _Watch:
         if not output.requires_grad:
             output = output.detach().requires_grad_()
             # What comes next may change its input in place, which a leaf does not allow.
-            self.calls.append(_Call(use, seen.detach(), get_gradient_edge(output), output.shape))
+            self.calls.append(_Call(use, seen.detach(), get_gradient_edge(output), output.shape, self.rows))
             return output.clone()
         # An edge stays that of this very value, even where what comes next changes it in place.
-        self.calls.append(_Call(use, seen.detach(), get_gradient_edge(output), output.shape))
+        self.calls.append(_Call(use, seen.detach(), get_gradient_edge(output), output.shape, self.rows))
         return output
 
 
@@ -121,6 +132,7 @@ def watching(model: nn.Module, uses: Sequence[Use], *, repeat: bool = True) -> I
             hook = use.module.register_forward_hook(lambda _, seen, made, use=use: watch.saw(use, seen, made))
             stack.callback(hook.remove)
         stack.enter_context(_Lookups(watch, [use for use in uses if isinstance(use.module, nn.Embedding)]))
+        stack.enter_context(SingleKeys())
         yield watch
 
 
@@ -231,7 +243,7 @@ def _sorted(
     for call, grad in zip(watch.calls, grads, strict=True):
         if grad is None:
             continue
-        if call.shape[0] % count or call.seen.shape[0] != call.shape[0] or grad.ndim < 3:
+        if not call.by_example(count) or grad.ndim < 3:
             strange.update(call.use.params.values())
             continue
         # Rows of one example stand together: several for each are as many more tokens.
@@ -246,7 +258,7 @@ def _sorted(
                 pieces[name].append(piece)
             if weigh:
                 magnitudes[name] += _magnitude(seen, by_example, key)
-    found = {name: tuple(merged(parts)) for name, parts in pieces.items()}
+    found = {name: tuple(settled(piece) for piece in merged(parts)) for name, parts in pieces.items()}
     return Captured(values, found, frozenset(strange), magnitudes)
 
 

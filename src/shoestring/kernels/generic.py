@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from shoestring.kernels.attention import SingleKeys
 from shoestring.kernels.outputs import Items, Outputs
 from shoestring.kernels.parameters import matrix_shape
 from shoestring.kernels.pieces import Flat
@@ -18,7 +19,7 @@ def written_out(outputs: Outputs, items: Items, params: Mapping[str, nn.Paramete
     """Return outputs [n, C] and the gradients of some parameters, one forward and C backward passes an example."""
     rows: dict[str, list[Tensor]] = {name: [] for name in params}
     values = []
-    with torch.enable_grad(), evaluating(outputs.model), requiring(params.values()):
+    with torch.enable_grad(), evaluating(outputs.model), requiring(params.values()), SingleKeys():
         for item in items:
             one = outputs.values([item])
             values.append(one.detach())

@@ -58,14 +58,34 @@ class Outer:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How large the terms of a sum are, to which its rounding is in proportion; of the shape of the sum.
+
+    Attributes:
+        sizes: sum |term|.
+        squares: sum term^2 of terms in half precision; None of others.
+    """
+
+    sizes: Tensor
+    squares: Tensor | None
+
+    def __add__(self, other: Spread) -> Spread:
+        """Return that of both sums together."""
+        squares = None if self.squares is None or other.squares is None else self.squares + other.squares
+        return Spread(self.sizes + other.sizes, squares)
+
+
+@dataclass(frozen=True)
 class Flat:
     """G[n, c], written out.
 
     Attributes:
         values: [n, C, rows, width]; a vector has width 1.
+        spread: of a sum of which nobody has looked yet whether it cancels.
     """
 
     values: Tensor
+    spread: Spread | None = None
 
     def add_to(self, out: Tensor, rows: Rows) -> None:
         """Add the gradients in some rows of the parameter to out [n, C, len(rows), width]."""
@@ -141,7 +161,8 @@ def _alike(one: Piece, other: Piece) -> bool:
 
 def _joined(one: Piece, other: Piece) -> Piece:
     if isinstance(one, Flat) and isinstance(other, Flat):
-        return Flat(one.values + other.values)
+        spread = None if one.spread is None or other.spread is None else one.spread + other.spread
+        return Flat(one.values + other.values, spread)
     if not isinstance(one, Outer) or not isinstance(other, Outer):
         raise TypeError("only pieces of one kind are joined")
     right = Dense(torch.cat((one.right.values, other.right.values), 2))

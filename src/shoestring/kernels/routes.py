@@ -20,6 +20,7 @@ from shoestring.kernels.sketches import Sketcher
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 _HALF = 0.05
 _ROUNDING = 8
+_ROUNDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,9 @@ def find_routes(
             shape = matrix_shape(params[name])
             if grad is not None:
                 weights = _weights(found.values)
-                gap, size = _distance(grad.reshape(shape), found.pieces[name], weights)
-                # Of terms that cancel, what is left is their rounding.
-                rounding = _ROUNDING * torch.finfo(grad.dtype).eps * float(weights.amax()) * found.magnitudes[name]
-                checks.append((name, gap, _TOLERANCE.get(grad.dtype, _HALF) * size + rounding))
+                gap, size, empty = _distance(grad.reshape(shape), found.pieces[name], weights)
+                rounding = torch.finfo(grad.dtype).eps * float(weights.amax()) * found.magnitudes[name]
+                checks.append((name, gap, _allowed(grad.dtype, size, rounding, empty=empty)))
             pieces = sketcher.of(found.pieces[name], name, shape)
             footprints[name] = _footprint(Gradients((pieces,), (len(probe),), count, sketcher.shape(shape)), number)
     layered = {name for name, gap, size in checks if gap <= size}
@@ -201,9 +201,13 @@ def _weights(values: Tensor) -> Tensor:
     return torch.arange(1, values.numel() + 1, device=values.device, dtype=values.dtype).view_as(values)
 
 
-def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[float, float]:
-    """Return the distance of a gradient from what pieces sum to, and its norm; few rows at a time."""
+def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[float, float, bool]:
+    """Return the distance of a gradient from what pieces sum to, its norm, and whether all that they sum to is zero.
+
+    Few rows are made at a time.
+    """
     gap = size = 0.0
+    empty = True
     tall = max(1, (1 << 22) // max(1, grad.shape[1] * weights.numel()))
     for start in range(0, grad.shape[0], tall):
         rows = slice(start, min(start + tall, grad.shape[0]))
@@ -211,9 +215,21 @@ def _distance(grad: Tensor, pieces: Sequence[Piece], weights: Tensor) -> tuple[f
         made = torch.zeros((*weights.shape, *true.shape), dtype=weights.dtype, device=grad.device)
         for piece in pieces:
             piece.add_to(made, rows)
+        empty = empty and not made.any()
         gap += float((torch.einsum("nc,ncrw->rw", weights, made) - true).square().sum())
         size += float(true.square().sum())
-    return gap**0.5, size**0.5
+    return gap**0.5, size**0.5, empty
+
+
+def _allowed(dtype: torch.dtype, size: float, rounding: float, *, empty: bool) -> float:
+    """Return how far a gradient may be from what layers give.
+
+    Of terms that cancel, what is left is their rounding. That of half precision may seem to be more than the gradient
+    itself, where it is not, and would cover any mistake: there it counts in full only where layers give nothing.
+    """
+    exact = dtype in _TOLERANCE
+    rounding *= _ROUNDING
+    return _TOLERANCE.get(dtype, _HALF) * size + (rounding if exact or empty else min(rounding, _ROUNDED * size))
 
 
 def _footprint(gradients: Gradients, group: int) -> Footprint:
