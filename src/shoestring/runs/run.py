@@ -49,7 +49,7 @@ from shoestring.runs.record import (
     write_record,
 )
 from shoestring.tasks.spec import Generation
-from shoestring.training.checkpoints import last_checkpoint, step_of
+from shoestring.training.checkpoints import last_checkpoint, steps_kept
 from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
 
 if TYPE_CHECKING:
@@ -331,14 +331,13 @@ def outputs(config: RunConfig) -> int:
 
 def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
     """Write what the run is begun with; if it goes on from a checkpoint, check that this is what it was begun with."""
-    checkpoint = last_checkpoint(folder.checkpoints)
-    if checkpoint is not None:
+    if last_checkpoint(folder.checkpoints) is not None:
         begun, now = folder.inputs(), prepared.inputs
         data, model = (begun.data, begun.model) if begun is not None else (None, None)
         _refuse_changed(config, "begun", data=data == now.data, model=model == now.model)
     uids = {name: [example.uid for example in examples] for name, examples in prepared.splits.named.items()}
     folder.write_split(prepared.inputs, uids)
-    folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
+    folder.rewind_log(steps_kept(folder.checkpoints))
 
 
 def _save(config: RunConfig, prepared: Prepared, place: Path) -> None:

@@ -88,14 +88,9 @@ def find_trained(folder: Path, settings: TrainSettings) -> Trained | None:
 
     There is no note where it was interrupted between its last checkpoint and the note.
     """
-    try:
-        saved = _json(folder / TRAINED)
-        fitted = Fitted(**saved["fitted"])
-        checkpoint = folder / f"checkpoint-{fitted.selected_step}"
-        if checkpoint.is_dir():
-            return Trained(checkpoint, fitted, Passes(**saved["passes"]))
-    except (OSError, ValueError):
-        pass
+    noted = _noted(folder)
+    if noted is not None:
+        return noted
     last = last_checkpoint(folder)
     if last is None:
         return None
@@ -107,6 +102,28 @@ def find_trained(folder: Path, settings: TrainSettings) -> Trained | None:
     passes, seconds = read_meter(last)
     selected = folder / best if (folder / best).is_dir() else last
     return Trained(selected, Fitted(step_of(last), step_of(selected), seconds), passes)
+
+
+def steps_kept(folder: Path) -> int:
+    """Return the step up to which a training in `folder` is not made again; -1 where there is none.
+
+    Of one that came to its end that is its last step, though it may have kept the checkpoint of an earlier one alone.
+    """
+    noted, last = _noted(folder), last_checkpoint(folder)
+    if noted is not None:
+        return noted.fitted.steps
+    return -1 if last is None else step_of(last)
+
+
+def _noted(folder: Path) -> Trained | None:
+    """Return what the note says of a training that came to its end, where the selected weights are there."""
+    try:
+        saved = _json(folder / TRAINED)
+        fitted = Fitted(**saved["fitted"])
+        checkpoint = folder / f"checkpoint-{fitted.selected_step}"
+        return Trained(checkpoint, fitted, Passes(**saved["passes"])) if checkpoint.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:
