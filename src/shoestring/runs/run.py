@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Example, Splits
 from shoestring.data.splits import draw
-from shoestring.errors import ModelError, RunFolderError
+from shoestring.errors import RunFolderError
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
@@ -48,6 +48,7 @@ from shoestring.runs.record import (
     read_record,
     write_record,
 )
+from shoestring.runs.vocabulary import check_ids, pad_id
 from shoestring.tasks.spec import Generation
 from shoestring.training.checkpoints import last_checkpoint, steps_kept
 from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
@@ -176,12 +177,13 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         embed.release()
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
+    check_ids(loaded, (prompt for split in prompts.values() for prompt in split))
     base = PromptedModel(
         loaded.model,
         task,
         encoder,
         SCORERS.get(kind),
-        _pad_id(loaded),
+        pad_id(loaded),
         settings=config.prompt,
         budget=Budget(config.output.eval_tokens),
         generator=_generator(config, loaded),
@@ -210,27 +212,12 @@ def _encoded(encoder: Encoder, examples: Sequence[Example], bar: Bar) -> list[En
     return prompts
 
 
-def _pad_id(loaded: LoadedModel) -> int:
-    """Return the id to pad with.
-
-    Padding is masked out, so any would do, were it not for the heads of causal models: they read the last token that is
-    not the padding named in the model's config.
-    """
-    if loaded.settings.kind != "head":
-        return int(str(loaded.tokenizer.pad_token_id or 0))
-    pad = loaded.model.config.pad_token_id
-    if pad is None:
-        name = loaded.settings.name
-        raise ModelError(f"model.name={name!r} has no padding token, which a classification head needs")
-    return int(pad)
-
-
 def _generator(config: RunConfig, loaded: LoadedModel) -> Generator | None:
     """Return what writes answers, where the task asks for that."""
     task = config.asked
     if task.has_scores:
         return None
-    return Generator(loaded.tokenizer, task.generation or Generation(), config.generation, _pad_id(loaded), config.seed)
+    return Generator(loaded.tokenizer, task.generation or Generation(), config.generation, pad_id(loaded), config.seed)
 
 
 def _warm_up(config: RunConfig, prepared: Prepared) -> None:
