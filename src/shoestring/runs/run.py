@@ -48,7 +48,7 @@ from shoestring.runs.record import (
     read_record,
     write_record,
 )
-from shoestring.runs.vocabulary import check_ids, pad_id
+from shoestring.runs.vocabulary import check_ids, forget_padding, pad_id
 from shoestring.tasks.spec import Generation
 from shoestring.training.checkpoints import last_checkpoint, steps_kept
 from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
@@ -177,6 +177,7 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         embed.release()
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
+    forget_padding(loaded)
     check_ids(loaded, (prompt for split in prompts.values() for prompt in split))
     base = PromptedModel(
         loaded.model,

@@ -40,6 +40,13 @@ def pad_id(loaded: LoadedModel) -> int:
     return int(pad)
 
 
+def forget_padding(loaded: LoadedModel) -> None:
+    """Let a model's config name no padding that has no embedding: a folder with such a config cannot be loaded."""
+    config, rows = loaded.model.config, _rows(loaded)
+    if loaded.settings.kind != "head" and rows is not None and (config.pad_token_id or 0) >= rows:
+        config.pad_token_id = None
+
+
 def check_ids(loaded: LoadedModel, prompts: Iterable[EncodedPrompt]) -> None:
     """Check that the model has an embedding for every token of encoded prompts and of their answers.
 
