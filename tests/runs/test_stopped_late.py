@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 import tiny
 from shoestring.runs.config import RunConfig
+from shoestring.runs.folder import RunFolder
+from shoestring.runs.record import Record, read_record, write_record
 from shoestring.runs.run import run
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
@@ -52,3 +55,71 @@ def test_metrics_of_a_training_that_is_over_stay_when_its_prediction_is_interrup
     assert (mine.folder / "checkpoints" / "trained.json").exists() == noted
     run(mine)
     assert lines(mine) == lines(whole)
+
+
+def names(config: RunConfig) -> set[str]:
+    return {entry.name for entry in config.folder.iterdir()}
+
+
+def kill_behind_the_record(config: RunConfig, patch: pytest.MonkeyPatch) -> None:
+    """Make a run whose process is gone just behind the writing of its record, as a kill leaves it."""
+
+    def write(folder: Path, record: Record) -> None:
+        write_record(folder, record)
+        raise KeyboardInterrupt
+
+    patch.setattr("shoestring.runs.run.write_record", write)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    for name in (".result.json.ab12_xyz", ".predictions.jsonl.00000000"):
+        (config.folder / name).write_text("half")
+    (config.folder / ".model").mkdir()
+    (config.folder / ".notes.12345678").write_text("mine")
+    assert {"checkpoints", "answers.partial.jsonl"} <= names(config)
+
+
+def test_what_a_run_killed_behind_its_record_left_goes_when_it_is_found_finished(
+    whole: RunConfig, tmp_path: Path
+) -> None:
+    mine = elsewhere(whole, tmp_path, keep_model=True)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_behind_the_record(mine, patch)
+    before = {path.name: path.read_bytes() for path in (mine.folder / "model").iterdir()}
+    made = read_record(mine.folder)
+    with RunFolder(mine.folder, {}).open(force=False):
+        # Another process is at it: whoever only reads the record does not wait, nor is in its way.
+        assert run(mine) == made
+        assert (mine.folder / "checkpoints").is_dir()
+    assert run(mine) == made
+    assert names(mine) == names(whole) | {"model", ".notes.12345678"}
+    assert {path.name: path.read_bytes() for path in (mine.folder / "model").iterdir()} == before
+
+
+def test_a_finished_run_is_read_where_nothing_may_be_removed(whole: RunConfig, tmp_path: Path) -> None:
+    mine = elsewhere(whole, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_behind_the_record(mine, patch)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **more: Any) -> Any:
+        return refuse() if "a" in mode else original(path, mode, *arguments, **more)
+
+    left, original = names(mine), Path.open
+    for refused in ({"pathlib.Path.open": opened}, {"os.unlink": refuse, "os.rmdir": refuse}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, replacement in refused.items():
+                patch.setattr(name, replacement)
+            assert run(mine).status == "ok"
+    assert names(mine) == left
+
+
+def test_half_written_files_of_a_killed_process_go_when_the_run_comes_to_its_end(
+    whole: RunConfig, tmp_path: Path
+) -> None:
+    mine = elsewhere(whole, tmp_path)
+    mine.folder.mkdir(parents=True)
+    (mine.folder / ".metrics.jsonl.ab12_xyz").write_text("half")
+    run(mine)
+    assert names(mine) == names(whole)

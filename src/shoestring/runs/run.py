@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -109,6 +108,8 @@ def run(
         same_data = known.split is not None and known.split.digest == splits.digest
         _refuse_changed(config, "made", data=same_data, model=is_still(config.model, known.model_fingerprint))
         if _has_all(config):
+            # A process that was killed just behind the record left its checkpoints.
+            RunFolder(config.folder, config.identity()).tidy_if_free()
             return known
     refuse_missing(config.output.report_to)
     prepared = prepare(config, splits, progress)
@@ -289,8 +290,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             folder.keep_model(partial(_save, config, prepared))
         folder.keep_trajectory()
         write_record(folder.path, done)
-    log.forget()
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    folder.tidy()
     return done
 
 
