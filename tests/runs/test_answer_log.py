@@ -52,13 +52,6 @@ def test_what_is_about_something_else_is_thrown_away(content: str, tmp_path: Pat
     assert path.read_text().count("\n") == 1
 
 
-def test_forgetting_deletes_the_file(tmp_path: Path) -> None:
-    log = AnswerLog(written(tmp_path, ("dev", "a", "x")), ABOUT)
-    log.forget()
-    log.forget()
-    assert not log.path.exists()
-
-
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nowhere"):
         AnswerLog(tmp_path / "nowhere" / ANSWERS, ABOUT).__enter__()

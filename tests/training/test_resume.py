@@ -68,6 +68,9 @@ CASES: dict[str, tuple[Settings, Any, int]] = {
     "adam, apet": (Adam(**SHORT, select="loss"), APET(budget=200), 15),
     "mezo, impatient": (MeZO(**SHORT | {"steps": 60}, patience=3), Full(), 11),
     "adam, impatient": (Adam(**SHORT | {"steps": 60}, patience=2, select="loss"), Full(), 6),
+    # Lines of the log between checkpoints: the mean of losses in the first one goes on from before the interruption.
+    "mezo, lines": (MeZO(**SHORT | {"log_every": 5}, select="last"), Full(), 15),
+    "adam, lines": (Adam(**SHORT | {"log_every": 5}, accumulate=2, select="last"), Full(), 15),
     "sgd": (SGD(**SHORT, momentum=0.9, select="last"), BitFit(), 15),
 }
 
@@ -196,3 +199,21 @@ def test_the_last_checkpoint_is_kept_where_the_last_weights_are_asked_for(tmp_pa
     settings = Adam(steps=10, batch_size=4, lr=1e-2, eval_every=4, select="last")
     fit(subject_of(Full()), tmp_path, settings)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-10"]
+
+
+def test_a_checkpoint_of_an_early_version_notes_no_losses_and_is_taken_up(tmp_path: Path) -> None:
+    settings = MeZO(**SHORT | {"log_every": 5}, select="last")
+    _, wanted, lines = fit(subject_of(Full()), tmp_path / "whole", settings)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, 15, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(subject_of(Full()), tmp_path / "parts", settings)
+    marker = tmp_path / "parts" / "checkpoint-12" / "shoestring.json"
+    saved = json.loads(marker.read_text())
+    assert saved.pop("unlogged")[1] == 10
+    marker.write_text(json.dumps(saved))
+    _, weights, rest = fit(subject_of(Full()), tmp_path / "parts", settings)
+    assert tiny.equal(weights, wanted)
+    # The next line is the mean since the checkpoint, all later ones are those of an uninterrupted training.
+    assert [line["step"] for line in rest] == [line["step"] for line in lines if line["step"] > 12]
+    assert rest[1:] == [line for line in lines if line["step"] > 12][1:]

@@ -49,7 +49,7 @@ class AnswerLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; it stays until `forget`."""
+        """Close the file; it stays until the run is done."""
         if self._file is not None:
             with writing(self.path):
                 self._file.close()
@@ -69,11 +69,6 @@ class AnswerLog:
         with writing(self.path):
             self._file.write(json.dumps([split, uid, answer], ensure_ascii=False) + "\n")
             self._file.flush()
-
-    def forget(self) -> None:
-        """Delete the file: the answers are in their place."""
-        with suppress(OSError):
-            self.path.unlink()
 
     def _read(self) -> list[str]:
         try:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,13 +15,14 @@ from typing import IO, Any
 from shoestring.errors import RunBusyError, RunFolderError
 from shoestring.files import make_folder, saving, write_json, write_jsonl, writing
 from shoestring.runs.answer_log import ANSWERS
-from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT
+from shoestring.runs.record import CONFIG, METRICS, PREDICTIONS, RESULT, SPLIT, read_record
 from shoestring.training.settings import TRAJECTORY
 from shoestring.training.trackers import TENSORBOARD
 
 CHECKPOINTS, MODEL, LOCK = "checkpoints", "model", ".lock"
 # A finished run that is made again for its weights alone is made in a folder of its own in here.
 AGAIN, _HALF_MODEL = "again", ".model"
+_ATOMIC = (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT)
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,36 @@ class RunFolder:
     def clear(self) -> None:
         """Delete everything a run writes; nothing else that may lie in the folder."""
         with writing(self.path):
-            for name in (CONFIG, RESULT, METRICS, PREDICTIONS, SPLIT, TRAJECTORY, ANSWERS):
+            for name in (*_ATOMIC, TRAJECTORY):
                 (self.path / name).unlink(missing_ok=True)
-        for name in (CHECKPOINTS, MODEL, _HALF_MODEL, AGAIN, TENSORBOARD):
+        for name in (MODEL, AGAIN, TENSORBOARD):
             shutil.rmtree(self.path / name, ignore_errors=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete what serves only to make a run, as far as the disk lets: for who holds a folder that is finished."""
+        for path in self._scaffolding():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+    def tidy_if_free(self) -> None:
+        """Tidy a finished folder, unless another process holds it or it may not be written."""
+        if not self._scaffolding():
+            return
+        with suppress(OSError), (self.path / LOCK).open("a") as lock:
+            # Somebody may have begun it anew since the caller found it finished.
+            if _locked(lock) and (known := read_record(self.path)) is not None and known.status == "ok":
+                self.tidy()
+
+    def _scaffolding(self) -> list[Path]:
+        """Return what only the making of a run needs, with files that a killed process had written in part."""
+        known = [self.path / name for name in (CHECKPOINTS, _HALF_MODEL, ANSWERS)]
+        # As `files.replacing` names them.
+        half = [path for name in _ATOMIC for path in self.path.glob(f".{name}.????????")]
+        return [path for path in known if path.exists()] + half
 
     def again(self) -> RunFolder:
         """Return the folder in here in which the run is made once more while its record stays as it is."""

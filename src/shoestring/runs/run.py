@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Example, Splits
 from shoestring.data.splits import draw
-from shoestring.errors import ModelError, RunFolderError
+from shoestring.errors import RunFolderError
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
@@ -48,8 +47,9 @@ from shoestring.runs.record import (
     read_record,
     write_record,
 )
+from shoestring.runs.vocabulary import check_ids, forget_padding, pad_id
 from shoestring.tasks.spec import Generation
-from shoestring.training.checkpoints import last_checkpoint, step_of
+from shoestring.training.checkpoints import last_checkpoint, steps_kept
 from shoestring.training.trackers import TENSORBOARD, Tracking, refuse_missing
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def run(
         same_data = known.split is not None and known.split.digest == splits.digest
         _refuse_changed(config, "made", data=same_data, model=is_still(config.model, known.model_fingerprint))
         if _has_all(config):
+            # A process that was killed just behind the record left its checkpoints.
+            RunFolder(config.folder, config.identity()).tidy_if_free()
             return known
     refuse_missing(config.output.report_to)
     prepared = prepare(config, splits, progress)
@@ -176,12 +178,14 @@ def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None)
         embed.release()
     with (progress or Silent()).bar(f"load {config.model.name}", 1):
         loaded = load_model(config.model, labels=outputs(config), seed=config.seed, tokenizer=tokenizer)
+    forget_padding(loaded)
+    check_ids(loaded, (prompt for split in prompts.values() for prompt in split))
     base = PromptedModel(
         loaded.model,
         task,
         encoder,
         SCORERS.get(kind),
-        _pad_id(loaded),
+        pad_id(loaded),
         settings=config.prompt,
         budget=Budget(config.output.eval_tokens),
         generator=_generator(config, loaded),
@@ -210,27 +214,12 @@ def _encoded(encoder: Encoder, examples: Sequence[Example], bar: Bar) -> list[En
     return prompts
 
 
-def _pad_id(loaded: LoadedModel) -> int:
-    """Return the id to pad with.
-
-    Padding is masked out, so any would do, were it not for the heads of causal models: they read the last token that is
-    not the padding named in the model's config.
-    """
-    if loaded.settings.kind != "head":
-        return int(str(loaded.tokenizer.pad_token_id or 0))
-    pad = loaded.model.config.pad_token_id
-    if pad is None:
-        name = loaded.settings.name
-        raise ModelError(f"model.name={name!r} has no padding token, which a classification head needs")
-    return int(pad)
-
-
 def _generator(config: RunConfig, loaded: LoadedModel) -> Generator | None:
     """Return what writes answers, where the task asks for that."""
     task = config.asked
     if task.has_scores:
         return None
-    return Generator(loaded.tokenizer, task.generation or Generation(), config.generation, _pad_id(loaded), config.seed)
+    return Generator(loaded.tokenizer, task.generation or Generation(), config.generation, pad_id(loaded), config.seed)
 
 
 def _warm_up(config: RunConfig, prepared: Prepared) -> None:
@@ -301,8 +290,7 @@ def _execute(config: RunConfig, prepared: Prepared, folder: RunFolder, progress:
             folder.keep_model(partial(_save, config, prepared))
         folder.keep_trajectory()
         write_record(folder.path, done)
-    log.forget()
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    folder.tidy()
     return done
 
 
@@ -331,14 +319,13 @@ def outputs(config: RunConfig) -> int:
 
 def _begin(config: RunConfig, prepared: Prepared, folder: RunFolder) -> None:
     """Write what the run is begun with; if it goes on from a checkpoint, check that this is what it was begun with."""
-    checkpoint = last_checkpoint(folder.checkpoints)
-    if checkpoint is not None:
+    if last_checkpoint(folder.checkpoints) is not None:
         begun, now = folder.inputs(), prepared.inputs
         data, model = (begun.data, begun.model) if begun is not None else (None, None)
         _refuse_changed(config, "begun", data=data == now.data, model=model == now.model)
     uids = {name: [example.uid for example in examples] for name, examples in prepared.splits.named.items()}
     folder.write_split(prepared.inputs, uids)
-    folder.rewind_log(step_of(checkpoint) if checkpoint is not None else -1)
+    folder.rewind_log(steps_kept(folder.checkpoints))
 
 
 def _save(config: RunConfig, prepared: Prepared, place: Path) -> None:

@@ -13,7 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from shoestring.memory import PeakMemory
 from shoestring.models.prompted import Passes
 from shoestring.progress import Bar
-from shoestring.training.checkpoints import read_meter, write_meter
+from shoestring.training.checkpoints import Metered, read_meter, write_meter
+from shoestring.training.running_loss import RunningLoss
 
 LogLine = dict[str, float | int | str]
 
@@ -51,15 +52,20 @@ class Report(TrainerCallback):
 
 
 class Meter(TrainerCallback):
-    """Measures a training: passes and seconds, also across interruptions, and the memory of its steps."""
+    """Measures a training: passes, seconds and losses, also across interruptions, and the memory of its steps.
+
+    Attributes:
+        loss: the losses since the last line of the log.
+    """
 
     def __init__(self, passes: Passes, memory: PeakMemory, checkpoint: Path | None) -> None:
         self._passes, self._memory = passes, memory
         self._lap = ExitStack()
-        self._before = 0.0
+        self._before, self.loss = 0.0, RunningLoss()
         if checkpoint is not None:
-            saved, self._before = read_meter(checkpoint)
-            vars(passes).update(vars(saved))
+            saved = read_meter(checkpoint)
+            vars(passes).update(vars(saved.passes))
+            self._before, self.loss = saved.seconds, RunningLoss(*saved.unlogged)
         self._start = time.perf_counter()
 
     @property
@@ -68,8 +74,8 @@ class Meter(TrainerCallback):
         return self._before + time.perf_counter() - self._start
 
     def write(self, checkpoint: Path) -> None:
-        """Note passes and seconds in a checkpoint."""
-        write_meter(checkpoint, self._passes, self.seconds)
+        """Note passes, seconds and losses in a checkpoint."""
+        write_meter(checkpoint, Metered(self._passes, self.seconds, self.loss.unlogged))
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to watch memory: steps count, evaluations on dev and checkpoints do not."""

@@ -63,15 +63,32 @@ def step_of(checkpoint: Path) -> int:
     return int(tail) if tail.isdigit() else -1
 
 
-def read_meter(checkpoint: Path) -> tuple[Passes, float]:
-    """Return the passes made, and the seconds spent, up to a checkpoint."""
+@dataclass(frozen=True)
+class Metered:
+    """What a training had come to at a checkpoint.
+
+    Attributes:
+        passes: passes made.
+        seconds: time spent.
+        unlogged: the sum of the losses behind the last line of the log, and the step of that line.
+    """
+
+    passes: Passes
+    seconds: float
+    unlogged: tuple[float, int]
+
+
+def read_meter(checkpoint: Path) -> Metered:
+    """Return what came before a checkpoint."""
     saved = _json(checkpoint / METER)
-    return Passes(**saved["passes"]), saved["seconds"]
+    # Early versions noted no losses; the next line then is the mean since the checkpoint.
+    total, step = saved.get("unlogged", (0.0, step_of(checkpoint)))
+    return Metered(Passes(**saved["passes"]), saved["seconds"], (total, step))
 
 
-def write_meter(checkpoint: Path, passes: Passes, seconds: float) -> None:
+def write_meter(checkpoint: Path, metered: Metered) -> None:
     """Note in a checkpoint what came before it."""
-    text = json.dumps({"passes": asdict(passes), "seconds": seconds})
+    text = json.dumps(asdict(metered))
     (checkpoint / METER).write_text(text, encoding="utf-8")
 
 
@@ -88,14 +105,9 @@ def find_trained(folder: Path, settings: TrainSettings) -> Trained | None:
 
     There is no note where it was interrupted between its last checkpoint and the note.
     """
-    try:
-        saved = _json(folder / TRAINED)
-        fitted = Fitted(**saved["fitted"])
-        checkpoint = folder / f"checkpoint-{fitted.selected_step}"
-        if checkpoint.is_dir():
-            return Trained(checkpoint, fitted, Passes(**saved["passes"]))
-    except (OSError, ValueError):
-        pass
+    noted = _noted(folder)
+    if noted is not None:
+        return noted
     last = last_checkpoint(folder)
     if last is None:
         return None
@@ -104,9 +116,31 @@ def find_trained(folder: Path, settings: TrainSettings) -> Trained | None:
     if step_of(last) < settings.steps and not stopped:
         return None
     best = Path(state.get("best_model_checkpoint") or last).name if settings.select != "last" else last.name
-    passes, seconds = read_meter(last)
+    metered = read_meter(last)
     selected = folder / best if (folder / best).is_dir() else last
-    return Trained(selected, Fitted(step_of(last), step_of(selected), seconds), passes)
+    return Trained(selected, Fitted(step_of(last), step_of(selected), metered.seconds), metered.passes)
+
+
+def steps_kept(folder: Path) -> int:
+    """Return the step up to which a training in `folder` is not made again; -1 where there is none.
+
+    Of one that came to its end that is its last step, though it may have kept the checkpoint of an earlier one alone.
+    """
+    noted, last = _noted(folder), last_checkpoint(folder)
+    if noted is not None:
+        return noted.fitted.steps
+    return -1 if last is None else step_of(last)
+
+
+def _noted(folder: Path) -> Trained | None:
+    """Return what the note says of a training that came to its end, where the selected weights are there."""
+    try:
+        saved = _json(folder / TRAINED)
+        fitted = Fitted(**saved["fitted"])
+        checkpoint = folder / f"checkpoint-{fitted.selected_step}"
+        return Trained(checkpoint, fitted, Passes(**saved["passes"])) if checkpoint.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:

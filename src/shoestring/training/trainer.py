@@ -137,7 +137,14 @@ class PromptTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.job.subject.passes.backward += 1
         self.job.subject.passes.backward_examples += len(inputs["input_ids"])
+        self.meter.loss.add(loss)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the mean loss since the line before, be that from before an interruption."""
+        if "loss" in logs:
+            logs["loss"] = self.meter.loss.take(self.state.global_step)
+        super().log(logs, start_time)
 
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -241,7 +248,9 @@ class ZerothTrainer(PromptTrainer):
         passes.forward = forward + len(micro) * self.zeroth.last_passes
         passes.forward_examples = examples + rows * self.zeroth.last_passes
         # In the mean that is logged, a skipped step stands for the one before it.
-        return (loss if before is None or loss.isfinite() else before).to(self.args.device)
+        logged = (loss if before is None or loss.isfinite() else before).to(self.args.device)
+        self.meter.loss.add(logged)
+        return logged
 
     def _closure(self, micro: Sequence[Batch]) -> Closure:
         whole = PerExample(self.losses, micro)
