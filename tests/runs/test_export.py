@@ -254,6 +254,10 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], bool, str]] = {
     "biases, added": (
         "mistral", "causal", {"kind": "bitfit", "add": True}, False, r"no place for.*predict` answers.*load_tuned puts",
     ),
+    "what PET scaling inserts": (
+        "roberta", "masked", {"kind": "apet", "budget": 3000, "compat": "pet-scaling"}, True,
+        r"no place for.*predict` answers.*load_tuned puts",
+    ),
     "a prefix merged": ("llama", "causal", {"kind": "prefix"}, True, r"no place for.*load_tuned puts"),
     "a prompt merged": ("llama", "causal", {"kind": "prompt-tuning"}, True, "without --merge, peft loads what is"),
     "a masked prompt": ("roberta", "masked", {"kind": "prompt-tuning"}, False, r"no place for.*load_tuned puts"),
