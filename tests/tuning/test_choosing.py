@@ -239,6 +239,25 @@ def test_a_whole_model_with_untied_embeddings_is_read_by_transformers_with_all_i
     assert torch.equal(logits(load_tuned(model_of(architecture), tmp_path)), logits(model))
 
 
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "albert", "electra"])
+@pytest.mark.parametrize("kind", ["full", "head", "lora"])
+def test_a_merged_model_with_untied_embeddings_is_loaded_by_transformers_as_it_is(
+    kind: str, architecture: str, tmp_path: Path
+) -> None:
+    settings = TUNINGS.get(kind)(embeddings="untied")
+    model = settings.apply(model_of(architecture), seed=0)
+    disturb(model, std=0.1)
+    tuned = logits(model)
+    merged = settings.merge(model)
+    torch.testing.assert_close(logits(merged), tuned, rtol=1e-4, atol=1e-4)
+    with quiet():
+        merged.save_pretrained(tmp_path)
+        again, report = type(merged).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert torch.equal(logits(again.eval()), logits(merged))
+
+
 def test_tied_embeddings_are_one_matrix() -> None:
     model, settings = model_of("llama"), Full(embeddings="tied")
     assert not settings.identity

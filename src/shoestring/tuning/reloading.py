@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shoestring.tuning.base import hollow
+from shoestring.tuning.names import tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,3 +30,21 @@ def switch_on(model: PreTrainedModel, options: tuple[str, ...]) -> None:
         return
     for name in off:
         setattr(model.config, name, False)
+
+
+def separate(model: PreTrainedModel) -> None:
+    """Give every name a tensor of its own that loading gives one, a copy where the model has one tensor for several.
+
+    RoBERTa has one bias under two names. Transformers saves it once, and told by the config that nothing is tied it
+    looks for both when it loads.
+    """
+    from torch import nn
+
+    made = {name: id(param) for name, param in hollow(model).named_parameters(remove_duplicate=False)}
+    for names, param in tensors(model):
+        owners = {made.get(names[0]): param}
+        for name in names[1:]:
+            if (key := made.get(name)) not in owners:
+                owners[key] = nn.Parameter(param.detach().clone(), param.requires_grad)
+            place, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(place), attribute, owners[key])
