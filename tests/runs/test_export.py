@@ -107,6 +107,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], bool, str]] = {
     "whole, of T5": ("t5", "seq2seq", {"kind": "full"}, False, "model"),
     "untied": ("opt", "causal", {"kind": "full", "embeddings": "untied"}, False, "model"),
     "biases": ("roberta", "masked", {"kind": "bitfit"}, False, "model"),
+    "biases, added": ("llama", "causal", {"kind": "bitfit", "add": True}, False, "model"),
     "norms, merged": ("llama", "causal", {"kind": "norms"}, True, "model"),
     "some weights": ("llama", "causal", {"kind": "apet", "budget": 500}, False, "model"),
     "lora": ("llama", "causal", {"kind": "lora", "r": 2}, False, "adapter"),
@@ -249,10 +250,17 @@ def test_what_is_there_is_not_overwritten(what: str, full: RunConfig, tmp_path: 
 
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any], bool, str]] = {
-    "bottlenecks": ("roberta", "masked", {"kind": "adapter", "width": 2}, False, r"no place for.*load_tuned puts it"),
-    "a prefix merged": ("llama", "causal", {"kind": "prefix"}, True, r"no place for.*load_tuned puts it"),
+    "bottlenecks": ("roberta", "masked", {"kind": "adapter", "width": 2}, False, r"no place for.*load_tuned puts"),
+    "biases, added": (
+        "mistral", "causal", {"kind": "bitfit", "add": True}, False, r"no place for.*predict` answers.*load_tuned puts",
+    ),
+    "what PET scaling inserts": (
+        "roberta", "masked", {"kind": "apet", "budget": 3000, "compat": "pet-scaling"}, True,
+        r"no place for.*predict` answers.*load_tuned puts",
+    ),
+    "a prefix merged": ("llama", "causal", {"kind": "prefix"}, True, r"no place for.*load_tuned puts"),
     "a prompt merged": ("llama", "causal", {"kind": "prompt-tuning"}, True, "without --merge, peft loads what is"),
-    "a masked prompt": ("roberta", "masked", {"kind": "prompt-tuning"}, False, r"no place for.*load_tuned puts it"),
+    "a masked prompt": ("roberta", "masked", {"kind": "prompt-tuning"}, False, r"no place for.*load_tuned puts"),
     "a masked prefix": ("roberta", "masked", {"kind": "prefix"}, False, r"peft cannot load this one.*decoder alone"),
     "a prefix that moves nothing": (
         "llama", "causal", {"kind": "prefix", "shift": False}, False, r"moves the positions of the input",

@@ -62,6 +62,36 @@ def test_bitfit_adds_biases_of_zeros_where_it_is_told_to(architecture: str, laye
     assert torch.equal(logits(load_tuned(model_of(architecture), tmp_path)), logits(model))
 
 
+@pytest.mark.parametrize(("architecture", "kind"), [("llama", None), ("modernbert", "masked"), ("roberta", None)])
+def test_added_biases_that_the_config_can_name_are_loaded_with_a_merged_model(
+    architecture: str, kind: str | None, tmp_path: Path
+) -> None:
+    model, settings = model_of(architecture, kind), BitFit(add=True)
+    disturb(settings.apply(model, seed=0))
+    merged = settings.merge(model)
+    with quiet():
+        merged.save_pretrained(tmp_path)
+        again, report = type(merged).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert torch.equal(logits(again.eval()), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("qwen3", None), ("t5", None), ("mistral", None), ("llama", "head")]
+)
+def test_added_biases_that_the_architecture_would_drop_are_not_merged(architecture: str, kind: str | None) -> None:
+    model, settings = model_of(architecture, kind), BitFit(add=True)
+    settings.apply(model, seed=0)
+    before = model.config.to_dict()
+    added = count_trained(model) - sum(p.numel() for name, p in model.named_parameters() if name == "score.weight")
+    with pytest.raises(
+        ModelError, match=rf'"bitfit" adds {added} weights that {type(model).__name__} has no place for; save and load'
+    ):
+        settings.merge(model)
+    assert model.config.to_dict() == before
+
+
 NORMS = {"roberta": 2 * (1 + 2 * 2 + 1), "opt": 2 * (2 * 2 + 1), "llama": 2 * 2 + 1, "qwen3": 2 * 4 + 1, "t5": 5 + 7}
 
 
@@ -207,6 +237,25 @@ def test_a_whole_model_with_untied_embeddings_is_read_by_transformers_with_all_i
     assert not report["missing_keys"]
     assert torch.equal(logits(again.eval()), logits(model))
     assert torch.equal(logits(load_tuned(model_of(architecture), tmp_path)), logits(model))
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "albert", "electra"])
+@pytest.mark.parametrize("kind", ["full", "head", "lora"])
+def test_a_merged_model_with_untied_embeddings_is_loaded_by_transformers_as_it_is(
+    kind: str, architecture: str, tmp_path: Path
+) -> None:
+    settings = TUNINGS.get(kind)(embeddings="untied")
+    model = settings.apply(model_of(architecture), seed=0)
+    disturb(model, std=0.1)
+    tuned = logits(model)
+    merged = settings.merge(model)
+    torch.testing.assert_close(logits(merged), tuned, rtol=1e-4, atol=1e-4)
+    with quiet():
+        merged.save_pretrained(tmp_path)
+        again, report = type(merged).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert torch.equal(logits(again.eval()), logits(merged))
 
 
 def test_tied_embeddings_are_one_matrix() -> None:

@@ -136,6 +136,25 @@ def test_other_masked_models_see_a_prefix_too_and_padding_as_little_as_before(ar
     torch.testing.assert_close(changed[1:2, :5], alone)
 
 
+@pytest.mark.parametrize("architecture", [*tiny.SEQ2SEQ, "llama", "roberta"])
+def test_the_prefix_of_a_classifier_is_that_of_the_model_without_its_head(architecture: str, tmp_path: Path) -> None:
+    """Heads of BART and T5 look for the end of the text, and the tokens of a prefix have none."""
+    model = model_of(architecture, "head")
+    given = {"input_ids": IDS, "attention_mask": (IDS != 1).long()}
+    bare, before, declared = copy.deepcopy(model.base_model), logits(model, given), REAL.count(model)
+    assert torch.equal(logits(model, given), before)
+    REAL.apply(model, seed=0)
+    assert count_trained(model) == declared
+    assert not torch.allclose(logits(model, given), before)
+    wanted = {name: value for name, value in tiny.weights(REAL.apply(bare, seed=0)).items() if ".prefix." in name}
+    found = {name.partition(".")[2]: value for name, value in tiny.weights(model).items() if ".prefix." in name}
+    assert len(found) == 2 * (4 if architecture in tiny.SEQ2SEQ else 2)
+    assert tiny.equal(found, wanted)
+    disturb(model)
+    REAL.save(model, tmp_path)
+    assert torch.equal(logits(load_tuned(model_of(architecture, "head"), tmp_path), given), logits(model, given))
+
+
 def eager_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5, -1) @ value
 

@@ -310,7 +310,8 @@ class _Job:
         where = self.run / MODEL
         kept = str(where) if where.is_dir() else f"{where}, which a run with {_KEEP} has"
         return ModelError(
-            f"{why}; shoestring.tuning.load.load_tuned puts it onto the base model in Python, from {kept}"
+            f"{why}; `shoestring predict` answers with the run, and shoestring.tuning.load.load_tuned puts what was "
+            f"tuned onto the base model in Python, from {kept}"
         )
 
 

@@ -120,6 +120,8 @@ class PeftTuning(Inserting):
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.other import AuxiliaryTrainingWrapper
 
+        from shoestring.tuning.reloading import separate
+
         layers = {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
         wrappers = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
         if wrappers:
@@ -135,6 +137,8 @@ class PeftTuning(Inserting):
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, layer.get_base_layer())
         vars(model).pop("peft_config", None)
+        if self.embeddings == "untied":
+            separate(model)
         return model
 
 

@@ -76,7 +76,8 @@ class _Recorder(Prefixing):
 def record(model: PreTrainedModel, tokens: Sequence[int]) -> list[Site]:
     """Return the keys and values that each self-attention of a frozen model makes of tokens.
 
-    The model is left as it was, but for its attention function: the one that reads prefixes.
+    The model is left as it was, but for its attention function: the one that reads prefixes. Its head is not asked:
+    those of BART and T5 refuse tokens that do not end a text.
 
     Raises:
         ModelError: if the model's attention cannot be reached.
@@ -94,9 +95,10 @@ def record(model: PreTrainedModel, tokens: Sequence[int]) -> list[Site]:
     inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
     for module, recorder in recorders.values():
         module.add_module(SLOT, recorder)
+    reads = model.base_model
     try:
         with torch.no_grad():
-            model(**inputs, use_cache=False) if hasattr(model.config, "use_cache") else model(**inputs)
+            reads(**inputs, use_cache=False) if hasattr(model.config, "use_cache") else reads(**inputs)
     finally:
         for module, _ in recorders.values():
             delattr(module, SLOT)

@@ -20,7 +20,9 @@ __all__ = [
     "TuningSettings",
     "count_trained",
     "head_names",
+    "hollow",
     "integers",
+    "no_place",
     "skeleton",
     "virtual_tokens",
 ]
@@ -131,6 +133,18 @@ def skeleton(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ModelError: if a model of this class and config has other parameters, as one that a tuning has changed.
     """
+    bones = hollow(model)
+    shapes = [{name: param.shape for name, param in one.named_parameters()} for one in (model, bones)]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            f"the weights to train can be counted on a base model only, and this {type(model).__name__} has been "
+            "changed, by a tuning perhaps"
+        )
+    return bones
+
+
+def hollow(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that transformers makes of the class and config of another, without memory."""
     import copy
 
     import torch
@@ -139,14 +153,7 @@ def skeleton(model: PreTrainedModel) -> PreTrainedModel:
 
     with quiet(), torch.device("meta"):
         bones: Any = type(model)(copy.deepcopy(model.config))
-        bones = bones.to(model.dtype).eval()
-    shapes = [{name: param.shape for name, param in one.named_parameters()} for one in (model, bones)]
-    if shapes[0] != shapes[1]:
-        raise ModelError(
-            f"the weights to train can be counted on a base model only, and this {type(model).__name__} has been "
-            "changed, by a tuning perhaps"
-        )
-    return bones
+        return bones.to(model.dtype).eval()
 
 
 # Names that transformers' classes give to their classification heads, and to the dense layer some put before it.
@@ -168,6 +175,14 @@ def integers(kind: str, name: str) -> ModelError:
     return ModelError(
         f'tuning.kind="{kind}": {name} is kept in integers (model.quantization) and cannot be trained; use '
         'tuning.kind="lora", or another that adds weights'
+    )
+
+
+def no_place(kind: str, count: int, model: PreTrainedModel) -> ModelError:
+    """Return the error of a tuning whose new weights cannot be written as weights of the architecture."""
+    return ModelError(
+        f'tuning.kind="{kind}" adds {count} weights that {type(model).__name__} has no place for; '
+        "save and load it with the base model instead"
     )
 
 

@@ -81,3 +81,11 @@ class Choosing(TuningSettings):
         drawn = matching(model, self.reinit, "tuning.reinit") if self.reinit is not None else set()
         trained = {name for names, param in tensors(model) if param.requires_grad for name in names}
         return drawn | trained
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the model: it has the architecture that it had, or that of the same with untied embeddings."""
+        from shoestring.tuning.reloading import separate
+
+        if self.embeddings == "untied":
+            separate(model)
+        return super().merge(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import field_validator
 
-from shoestring.tuning.base import TuningSettings, count_trained, head_names, integers
+from shoestring.tuning.base import TuningSettings, count_trained, head_names, integers, no_place
 from shoestring.tuning.names import check_pattern, matching, tensors
 from shoestring.tuning.preparing import Embeddings, set_embeddings
 
@@ -74,10 +74,4 @@ class Inserting(TuningSettings):
         Raises:
             ModelError: always.
         """
-        from shoestring.errors import ModelError
-
-        kind = self.model_dump()["kind"]
-        raise ModelError(
-            f'tuning.kind="{kind}" adds {count_trained(model)} weights that {type(model).__name__} has no place for; '
-            "save and load it with the base model instead"
-        )
+        raise no_place(str(self.model_dump()["kind"]), count_trained(model), model)

@@ -18,6 +18,7 @@ from shoestring.tuning.apet.storage import FILE
 from shoestring.tuning.catalog.apet import APET
 from shoestring.tuning.load import load_tuned
 from tuning.apet.conftest import MODELS, chosen, scramble, trained, tune
+from tuning.subjects import logits, model_of
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 TUNINGS: dict[str, dict[str, Any]] = {
@@ -89,6 +90,29 @@ def test_merging_leaves_a_plain_model_that_transformers_saves_and_loads(tmp_path
     torch.testing.assert_close(subject.predict(prompts, 4), wanted, rtol=1e-5, atol=1e-6)
     with pytest.raises(ModelError, match="has nothing that APET tuned: merged already, or never applied"):
         tuning.save(merged, tmp_path)
+
+
+INSERTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "published, of T5": ("t5", {"budget": 800, "compat": "pet-scaling"}),
+    "published": ("llama", {"budget": 3000, "compat": "pet-scaling"}),
+    "adapters": ("opt", {"budget": 300, "over": "half", "insert": ("adapter",)}),
+    "LoRA, then adapters": ("opt", {"budget": 300, "over": "half", "insert": ("lora", "adapter")}),
+}
+
+
+@pytest.mark.parametrize("case", INSERTED)
+def test_what_was_inserted_for_good_is_not_merged_and_the_model_stays_as_it_is(case: str, tmp_path: Path) -> None:
+    architecture, settings = INSERTED[case]
+    tuning = APET(**settings)
+    model = tuning.apply(model_of(architecture), 3)
+    scramble(trained(model))
+    wanted, weights = logits(model), tiny.weights(model)
+    with pytest.raises(ModelError, match=rf'"\w+" adds \d+ weights that {type(model).__name__} has no place for; save'):
+        tuning.merge(model)
+    assert torch.equal(logits(model), wanted)
+    assert tiny.equal(tiny.weights(model), weights)
+    tuning.save(model, tmp_path)
+    torch.testing.assert_close(logits(load_delta(model_of(architecture), tmp_path)), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -25,6 +25,7 @@ from shoestring.zeroth.engines.paired import PairedEngine
 from shoestring.zeroth.optimizers.hizoo import HiZOO
 from shoestring.zeroth.optimizers.mezo import MeZO
 from tuning.apet.conftest import loss_of, scramble, trained
+from tuning.subjects import batch, logits, losses
 
 pytestmark = pytest.mark.usefixtures("frozen_imports")
 WAYS = {"dense": True, "sparse": False}
@@ -136,16 +137,51 @@ def test_chosen_weights_of_whatever_is_inserted_act_as_if_they_were_in_their_ten
     torch.testing.assert_close(subject.predict(prompts, 4), wanted, rtol=1e-9, atol=1e-10)
 
 
-def test_whoever_reads_a_tensor_gets_the_sum_and_the_module_keeps_its_own() -> None:
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("scope", ["rel_embeddings", "word_embeddings", "query", "."])
+def test_weights_that_another_module_reads_past_their_own_act_too(
+    scope: str, legacy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DeBERTa reads its table of distances itself; its newer head reads the embeddings, which are looked up as well."""
+    settings = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    monkeypatch.setitem(tiny.ARCHITECTURES, "deberta-v2", tiny.SIZES | settings | {"initializer_range": 0.2})
+    model = tiny.build_model("deberta-v2", "masked", type_vocab_size=0, legacy=legacy).double()
+    before, tuning = logits(model), APET(budget=50, scope=scope)
+    tuning.apply(model, 3)
+    torch.testing.assert_close(logits(model), before)
+    scramble(trained(model), 1.0)
+    tuned = logits(model)
+    assert not torch.allclose(tuned, before)
+    losses(model, batch(model)).sum().backward()
+    if scope == "rel_embeddings":
+        assert all(param.grad is not None and param.grad.any() for param in trained(model))
+    torch.testing.assert_close(logits(tuning.merge(model)), tuned)
+
+
+def test_a_pass_that_fails_leaves_a_tensor_to_be_read_as_before() -> None:
+    layer = torch.nn.Linear(40, 30)
+    delta.attach(sites_of(layer), {"weight": torch.tensor([1])}, dense=False)
+    added(layer).values("weight").data.fill_(1.0)
+    wanted, x = layer.weight, torch.ones(2, 40)
+    with pytest.raises(RuntimeError):
+        layer(torch.ones(2, 3))
+    assert torch.equal(layer.weight, wanted)
+    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+    with torch.no_grad():
+        assert torch.equal(torch.nn.Linear.forward(layer, x), torch.nn.functional.linear(x, wanted, layer.bias))
+
+
+def test_whoever_reads_a_tensor_gets_the_sum_and_the_module_keeps_its_own(way: bool) -> None:
     layer = torch.nn.Linear(4, 3)
     weight = layer.weight
-    delta.attach(sites_of(layer), {"weight": torch.tensor([1, 5])}, dense=True)
+    delta.attach(sites_of(layer), {"weight": torch.tensor([1, 5])})
     added(layer).values("weight").data.copy_(torch.tensor([1.0, -2.0]))
     assert dict(layer.named_parameters())["weight"] is weight
     assert layer.state_dict().keys() == {"weight", "bias", "delta.weight", "delta.weight_index"}
     wanted = weight.detach().clone()
     wanted.view(-1)[[1, 5]] += torch.tensor([1.0, -2.0])
     assert torch.equal(layer.weight, wanted)
+    assert layer.get_parameter("weight") is weight
     assert isinstance(layer, torch.nn.Linear)
     delta.fold(layer)
     assert type(layer) is torch.nn.Linear

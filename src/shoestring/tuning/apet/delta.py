@@ -5,14 +5,15 @@ A module with chosen weights gets a child, `delta`. A tensor w of it then counts
     w + scatter(values, index)        values: the trained tensor [k], zero at first
 
 in one of two ways, which are each other's twin: *dense*, where whoever reads the tensor from the module gets that sum,
-and *sparse* (`ways`), where the module computes with w, and what the values do is added to its output.
+and *sparse* (`ways`), where the module itself computes with w, and what the values do is added to its output. Others
+that read the tensor get the sum there too: DeBERTa has tables that it never calls, and some that it calls and reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, cast
 
 import torch
@@ -38,15 +39,14 @@ class Delta(nn.Module):
     """The chosen weights of one module: for each of its tensors the parameter `<tensor>` and buffer `<tensor>_index`.
 
     The parameters of the module itself, their names and its state dict stay as they are; a deep copy of it has a delta
-    of its own. A module with a dense delta cannot be pickled, as one that torch has parametrised.
+    of its own. A module with a delta cannot be pickled, as one that torch has parametrised.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._elsewhere: dict[str, Elsewhere] = {}
-        self._dense: list[str] = []
         self._sparse: dict[str, Way] = {}
-        self._hook: Any = None
+        self._inside = False
 
     def hold(self, name: str, base: Tensor, index: Tensor) -> None:
         """Keep values and positions of a tensor of the module; values are at least of single precision."""
@@ -89,25 +89,28 @@ class Delta(nn.Module):
         """
         for name, index in places.items():
             way = way_of(module, name)
-            if way is None or dense or (dense is None and not pays(module, own(module, name), index)):
-                self._dense.append(name)
-            else:
+            if way is not None and not dense and (dense is False or pays(module, own(module, name), index)):
                 self._sparse[name] = way
         module.add_module(NAME, self)
-        if self._dense:
-            module.__class__ = _summed(type(module), tuple(self._dense))
-        if self._sparse:
-            self._hook = module.register_forward_hook(self._add, with_kwargs=True)
+        module.__class__ = _summed(type(module), tuple(places), bool(self._sparse))
 
     def leave(self, module: nn.Module) -> None:
         """Take no part any more, and leave the module as it was."""
-        if self._dense:
-            module.__class__ = type(module).__base__ or nn.Module
-        if self._hook is not None:
-            self._hook.remove()
+        module.__class__ = type(module).__base__ or nn.Module
         delattr(module, NAME)
 
-    def _add(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Tensor:
+    def read(self, module: nn.Module, name: str) -> Tensor:
+        """Return what reading a tensor of the module gives: the sum; the tensor itself in a pass with it beside."""
+        base = own(module, name)
+        return base if self._inside and name in self._sparse else self.whole(name, base)
+
+    def beside(self, module: nn.Module, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the output of the module, given its own forward and what it is called with."""
+        self._inside = True
+        try:
+            out = forward(module, *args, **kwargs)
+        finally:
+            self._inside = False
         x = args[0] if args else next(iter(kwargs.values()))
         for name, way in self._sparse.items():
             width = own(module, name).shape[1]
@@ -183,14 +186,23 @@ def own(module: nn.Module, name: str) -> nn.Parameter:
 
 
 @cache
-def _summed(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+def _summed(kind: type[nn.Module], names: tuple[str, ...], sparse: bool) -> type[nn.Module]:
     """Return a class of modules that differs from `kind` in what reading some of its parameters gives: the sum.
 
-    So it does not matter who reads them: the module itself, or another that it is a container for.
+    So it does not matter who reads them: the module itself, or another that it is a container for. `get_parameter`
+    gives the parameter, as it is kept. Where some are `sparse`, the forward pass has its delta beside it.
     """
 
     def reading(name: str) -> property:
-        return property(lambda module: module._modules[NAME].whole(name, own(module, name)))
+        return property(lambda module: module._modules[NAME].read(module, name))
+
+    def get_parameter(module: nn.Module, target: str) -> nn.Parameter:
+        return own(module, target) if target in names else kind.get_parameter(module, target)
+
+    @wraps(kind.forward)
+    def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        return cast("Delta", module._modules[NAME]).beside(module, kind.forward, *args, **kwargs)
 
     fields: dict[str, Any] = {name: reading(name) for name in names}
+    fields |= {"get_parameter": get_parameter} | ({"forward": forward} if sparse else {})
     return type(kind.__name__, (kind,), fields | {"__module__": kind.__module__, "__doc__": kind.__doc__})

@@ -113,6 +113,13 @@ def note(model: PreTrainedModel, seed: int, added: Sequence[str]) -> None:
     vars(model)[_NOTE] = Tuned(seed, tuple(added))
 
 
+def inserted(model: PreTrainedModel) -> int:
+    """Return how many weights APET inserted into a model, trained or not; none where it is not tuned by APET."""
+    tuned = vars(model).get(_NOTE)
+    added = set(tuned.added) if isinstance(tuned, Tuned) else set()
+    return sum(param.numel() for name, param in model.named_parameters() if name in added)
+
+
 def refuse_tuned(model: PreTrainedModel) -> None:
     """Refuse a model that APET has tuned already.
 

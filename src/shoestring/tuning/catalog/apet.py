@@ -12,7 +12,8 @@ from shoestring.config import union_of
 from shoestring.errors import ModelError
 from shoestring.tuning.apet.scorers.random import Random
 from shoestring.tuning.apet.scoring import SCORERS
-from shoestring.tuning.base import TUNINGS, TuningSettings, head_names, skeleton
+from shoestring.tuning.base import TUNINGS, TuningSettings, head_names, no_place, skeleton
+from shoestring.tuning.inserting import Inserting
 from shoestring.tuning.names import check_pattern
 
 if TYPE_CHECKING:
@@ -160,13 +161,17 @@ class APET(TuningSettings):
         """Add what was trained to the model's own weights.
 
         Raises:
-            ModelError: if adapters were inserted, which are no weights of the architecture.
+            ModelError: if what was inserted cannot be written as weights of the architecture; before anything changes.
         """
-        from shoestring.tuning.apet.load import merge_delta
+        from shoestring.tuning.apet.load import inserted, merge_delta
 
+        tunings = [TUNINGS.get(name)() for name in self.insert]
+        stays = self.compat is not None or any(type(one).merge is Inserting.merge for one in tunings)
+        if stays and (count := inserted(model)):
+            raise no_place(self.kind, count, model)
         model = merge_delta(model)
-        for name in self.insert:
-            model = TUNINGS.get(name)().merge(model)
+        for one in tunings:
+            model = one.merge(model)
         return model
 
     def add(self, model: PreTrainedModel, seed: int) -> list[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from shoestring.errors import ModelError
-from shoestring.tuning.base import TUNINGS
+from shoestring.tuning.base import TUNINGS, no_place
 from shoestring.tuning.choosing import Choosing
 from shoestring.tuning.names import tensors
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+# Options by which configs give linear layers biases: Llama has the first two, ModernBERT all of them.
+_OPTIONS = ("attention_bias", "mlp_bias", "classifier_bias")
 
 
 @TUNINGS.register("bitfit")
@@ -51,6 +54,21 @@ class BitFit(Choosing):
     def changes(self, model: PreTrainedModel) -> bool:
         """Return whether there are biases to add, or embeddings to tie or untie."""
         return super().changes(model) or (self.add and bool(_without_bias(model)))
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return the model, with a config that says which biases it has.
+
+        Raises:
+            ModelError: if there are biases that no option of the config gives the architecture: loading would drop
+                them without a word.
+        """
+        from shoestring.tuning.reloading import dropped, switch_on
+
+        if self.add:
+            switch_on(model, _OPTIONS)
+            if lost := dropped(model):
+                raise no_place(self.kind, sum(param.numel() for param in lost.values()), model)
+        return super().merge(model)
 
 
 def _without_bias(model: PreTrainedModel) -> list[nn.Linear]:
