@@ -23,7 +23,7 @@ from shoestring.models.generation import Generator
 from shoestring.models.prefix import Prefix
 from shoestring.models.prompted import PromptedModel
 from shoestring.models.settings import GenerationSettings
-from shoestring.models.sharing import CACHED
+from shoestring.models.sharing import BESIDE, CACHED, PADDED
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.tasks.spec import Generation
 from shoestring.tuning.base import TUNINGS
@@ -114,6 +114,7 @@ def rows_of(model: Any) -> Iterator[list[int]]:
 def test_answers_that_have_ended_are_taken_out_of_the_batch(architecture: str) -> None:
     subject, prompts = writer(architecture), asked(*LENGTHS)
     lengths = end_early(subject, prompts, count=5)
+    subject.generate(prompts[:2], 2)  # Finds out whether the model can be padded.
     with rows_of(subject.model) as rows:
         subject.generate(prompts, 8)
     assert rows == sorted(rows, reverse=True)
@@ -121,6 +122,49 @@ def test_answers_that_have_ended_are_taken_out_of_the_batch(architecture: str) -
     assert len(rows) == max(lengths)
     assert sum(rows) <= 2 * sum(lengths)
     assert sum(rows) < 8 * max(lengths)
+
+
+# BART's decoder counts positions from the left, padding included; RWKV reads padding, and in transformers the state of
+# several rows as if it were one.
+UNPADDED: dict[str, Any] = {
+    "bart": {},
+    "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "intermediate_size": 48},
+}
+
+
+@pytest.mark.parametrize("architecture", UNPADDED)
+def test_a_model_that_reads_padding_is_asked_once_and_answers_in_other_batches(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if architecture not in tiny.ARCHITECTURES:
+        monkeypatch.setitem(tiny.ARCHITECTURES, architecture, UNPADDED[architecture])
+    subject = tiny.prompted(architecture, "causal")
+    subject = replace(subject, generator=Generator(tiny.bpe_tokenizer(), LIMITS, GenerationSettings(), 1))
+    prompts = asked(*LENGTHS, *LENGTHS[:4])
+    texts = wanted(subject, prompts)
+    assert len(set(texts)) > 6
+    assert [subject.generate([prompt], 8)[0] for prompt in prompts] == texts
+    assert subject.sharing.found == {}
+    with rows_of(subject.model) as rows:
+        assert subject.generate(prompts, 8) == texts
+        assert subject.generate(prompts, 8) == texts
+    together = architecture == "bart"
+    assert subject.sharing.found == {PADDED: False, BESIDE: together}
+    assert caplog.text.count("only prompts of equal length are answered together, which costs time alone") == 1
+    assert caplog.text.count("prompts are answered one at a time, which costs time alone") == (not together)
+    assert rows[:8] == [1, 1, 2, 2] * 2  # Nothing but the questions is asked in other batches.
+    assert max(rows[8:]) == 1 + together
+
+
+def test_a_model_that_hides_padding_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
+    subject, prompts = writer("llama"), asked(3, 3, 9)
+    with rows_of(subject.model) as rows:
+        subject.generate(prompts, 3)
+        subject.generate(prompts, 3)
+    assert subject.sharing.found == {PADDED: True}
+    assert rows[:5] == [1, 1, 2, 2, 3]
+    assert 2 not in rows[5 : 5 + MOST // 2]
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bart"])
@@ -141,8 +185,9 @@ def test_what_all_prompts_begin_with_is_read_once(architecture: str) -> None:
         replace(one, ids=beginning.ids + one.ids, position=24 + len(one.ids)) for one in asked(9, 3, 20, 1, 14, 6)
     ]
     assert len(set(end_early(subject, prompts))) > 1
-    subject.sharing.found[CACHED] = True
     model: Any = subject.model
+    subject.generate(prompts[:2], 2)  # Finds out whether the model can be padded.
+    subject.sharing.found[CACHED] = True
     read: list[tuple[int, ...]] = []
     handle = model.get_input_embeddings().register_forward_hook(lambda _, ids, out: read.append(tuple(ids[0].shape)))
     texts = subject.generate(prompts, 6)

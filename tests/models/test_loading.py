@@ -96,6 +96,41 @@ def test_a_model_that_sees_what_follows_is_not_causal(tiny_masked_folder: Path, 
     load_model(CausalModel(name=str(tmp_path)), labels=2, seed=0)
 
 
+SIGHTED: dict[str, dict[str, Any]] = {
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48},
+    "bert-generation": tiny.SIZES,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "blind"),
+    [
+        ("xlnet", "float32", {"attn_type": "uni"}),
+        ("bert-generation", "float32", {"is_decoder": True}),
+        ("bert-generation", "bfloat16", {"is_decoder": True}),
+    ],
+)
+def test_a_model_whose_logits_change_with_what_follows_is_not_causal(
+    name: str, dtype: Any, blind: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.ARCHITECTURES, name, SIGHTED[name] | {"initializer_range": 0.2})
+    settings = CausalModel(name=str(tmp_path), dtype=dtype)
+    tiny.save(tiny.build_model(name, "causal"), tiny.bpe_tokenizer(), tmp_path)
+    with pytest.raises(ModelError, match=r"is not causal, its logits at a token change with the tokens behind it; cho"):
+        load_model(settings, labels=2, seed=0)
+    tiny.save(tiny.build_model(name, "causal", **blind), tiny.bpe_tokenizer(), tmp_path)
+    load_model(settings, labels=2, seed=0)
+
+
+@pytest.mark.parametrize("architecture", [*tiny.CAUSAL, "gemma", "bart"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_causal_models_are_loaded_without_touching_random_states(
+    architecture: str, dtype: Any, tmp_path: Path, global_random_states: None
+) -> None:
+    tiny.save(tiny.build_model(architecture, "causal"), tiny.bpe_tokenizer(), tmp_path)
+    load_model(CausalModel(name=str(tmp_path), dtype=dtype), labels=2, seed=0)
+
+
 def test_a_revision_of_a_folder_is_refused(tiny_masked_folder: Path) -> None:
     with pytest.raises(
         ModelError, match=r"model\.revision='main' is for the hub, and model\.name='.*' is a folder here"

@@ -112,6 +112,30 @@ def test_a_model_that_makes_its_logits_otherwise_is_asked_for_all_of_them() -> N
     assert "forward" not in vars(head)
 
 
+ESM = {"token_dropout": False, "position_embedding_type": "rotary", "mask_token_id": 4, "initializer_range": 0.2}
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, torch.tensor([[7], [7], [7]])], ids=["several", "one"])
+@pytest.mark.parametrize("architecture", ["bart", "esm"])
+def test_a_model_with_a_bias_behind_its_head_is_asked_for_all_logits(
+    architecture: str, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.ARCHITECTURES, "esm", tiny.SIZES | ESM)
+    model = tiny.build_model(architecture, "masked")
+    if architecture == "bart":
+        model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(0))
+    inputs, positions = model_inputs(model, collate(ragged(9, 5, 14), pad_id=1)), torch.tensor([8, 4, 13])
+    with torch.no_grad():
+        full = model(**inputs).logits[torch.arange(3), positions].gather(1, tokens)
+        torch.testing.assert_close(token_logits_at(model, inputs, positions, tokens), full, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "kind"), KINDS)
+def test_ordinary_models_are_asked_for_some_logits_only(architecture: str, kind: str) -> None:
+    model = tiny.build_model(architecture, kind)
+    assert widths(model, model_inputs(model, collate(ragged(9, 5, 14), pad_id=1))) == [6]
+
+
 def test_a_forward_pass_that_fails_leaves_the_head_as_it_was() -> None:
     model = tiny.build_model("opt", "causal")
     with torch.no_grad(), pytest.raises(IndexError):

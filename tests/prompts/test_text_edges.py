@@ -8,7 +8,7 @@ import pytest
 
 from prompts.texts import PET, QUERY, a_task, encoder_of, examples, sequences
 from shoestring.data.example import Example
-from shoestring.errors import DataError, ModelError, TemplateError
+from shoestring.errors import DataError, ModelError, PromptTooLongError, TemplateError
 from shoestring.prompts.settings import PromptSettings
 from shoestring.prompts.text import JOINED, TextEncoder
 
@@ -105,6 +105,22 @@ def test_the_encoder_reads_the_question_and_the_decoder_writes_candidates_that_e
     assert [list(option) for option in bare.options] == [
         [*toy_gpt2.encode(text), toy_gpt2.eos_token_id] for text in ("bad", "good")
     ]
+
+
+def test_an_answer_longer_than_the_decoder_can_read_is_refused(toy_bpe):
+    form = {"prompt": "{{ text }}", "answer": "{{ candidate }}"}
+    task = a_task(form, kind="generation", metrics=["exact-match"], labels=[])
+    example = Example("test:0", ("a film",), "good good bad", golds=("good good bad",))
+    read = len(toy_bpe.encode("good good bad")) + 1  # Two tokens start an answer, the last token is not read.
+    (target,) = TextEncoder(task, toy_bpe, "seq2seq", PromptSettings(), read).encode(example).options
+    assert len(target) == read - 1
+    with pytest.raises(
+        PromptTooLongError,
+        match=rf"task toy, example test:0: its longest answer has the decoder read {read} tokens, the model reads "
+        rf"{read - 1}, and answers are never cut; shorten the answer, leave out the example or choose a model that",
+    ):
+        TextEncoder(task, toy_bpe, "seq2seq", PromptSettings(), read - 1).encode(example)
+    TextEncoder(task, toy_bpe, "seq2seq", PromptSettings()).encode(example)
 
 
 def test_a_cut_question_keeps_its_special_tokens_and_its_head_or_its_tail(toy_bpe):

@@ -154,6 +154,26 @@ class Draws(LogitsProcessor):
         return scores - noise.to(scores.device, scores.dtype)
 
 
+class Forced(LogitsProcessor):
+    """Makes every token that is written the same, whatever the model says, and keeps what it says.
+
+    Args:
+        token: what is written.
+
+    Attributes:
+        scores: the scores of each step [N, V].
+    """
+
+    def __init__(self, token: int) -> None:
+        self._token = token
+        self.scores: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Any:
+        """Return scores [N, V] of which the token's is the highest."""
+        self.scores.append(scores.clone())
+        return torch.zeros_like(scores).index_fill_(1, torch.tensor([self._token], device=scores.device), 1.0)
+
+
 @contextmanager
 def without_own_config(model: PreTrainedModel) -> Iterator[None]:
     """Let no generation config of a checkpoint (penalties, least lengths, beams) have a say."""

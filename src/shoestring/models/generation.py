@@ -45,6 +45,8 @@ class Generator:
         settings: how tokens are chosen.
         pad_id: the token to pad with.
         seed: drawn tokens come from the streams (seed, "generation", uid of the example, place of the token).
+        pads: whether prompts of different lengths are put together; not for causal models that read the padding in
+            front of the shorter ones (`Sharing` finds that out).
 
     Source: princeton-nlp/MeZO large_models/run.py (stop tokens, decoding).
 
@@ -57,6 +59,7 @@ class Generator:
     settings: GenerationSettings
     pad_id: int
     seed: int = 0
+    pads: bool = True
 
     @property
     def greedy(self) -> Generator:
@@ -94,6 +97,7 @@ class Generator:
             NonFiniteScoreError: if the model's scores are no numbers; names the examples.
         """
         rooms = [self._room(model, prompt) for prompt in prompts]
+        kinds = [(room, 0 if self.pads else len(prompt.ids)) for room, prompt in zip(rooms, prompts, strict=True)]
         stops, budget = self.stops(model), budget or Budget()
         begin = self._common(prompts) if share else ()
         prefix: Prefix | None = None
@@ -103,7 +107,7 @@ class Generator:
             tried, size = list[int](), min(len(begin), budget.on(model.device))
             try:
                 prefix = prefix or _read(model, begin, size)
-                for tried in _batches(prompts, rooms, left, batch_size, budget.on(model.device)):
+                for tried in _batches(prompts, kinds, left, batch_size, budget.on(model.device)):
                     size = len(tried) * max(len(prompts[index].ids) for index in tried)
                     found = self._ids(model, [prompts[index] for index in tried], rooms[tried[0]], stops, prefix)
                     for index, ids in zip(tried, found, strict=True):
@@ -241,11 +245,11 @@ def _read(model: PreTrainedModel, tokens: Sequence[int], at_once: int) -> Prefix
 
 
 def _batches(
-    prompts: Sequence[EncodedPrompt], rooms: Sequence[int], left: Sequence[int], size: int, tokens: int
+    prompts: Sequence[EncodedPrompt], kinds: Sequence[tuple[int, int]], left: Sequence[int], size: int, tokens: int
 ) -> Iterator[list[int]]:
-    """Yield the numbers of prompts that are answered together: of similar length, and with room for as much."""
-    for room in sorted({rooms[index] for index in left}, reverse=True):
-        own = [index for index in left if rooms[index] == room]
+    """Yield the numbers of prompts that are answered together: of one kind, and of similar length."""
+    for kind in sorted({kinds[index] for index in left}, reverse=True):
+        own = [index for index in left if kinds[index] == kind]
         for places in batches([prompts[index] for index in own], size, tokens):
             yield [own[place] for place in places]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ModelError, first_line, suggest
 from shoestring.hub import hub_mode
+from shoestring.models.direction import check_direction
 from shoestring.models.placing import pick_device, placing
 from shoestring.models.quiet import quiet
 from shoestring.models.settings import MODEL_KINDS, HeadModel, ModelSettings
@@ -125,6 +126,8 @@ def load_model(
 ) -> LoadedModel:
     """Load model and tokenizer, in eval mode, on the chosen device, without touching the global random state.
 
+    A causal model reads a few tokens, to see whether it is one.
+
     Args:
         settings: family, name, precision, device.
         labels: number of outputs of a classification head (1 for regression); used by `kind="head"` only.
@@ -158,14 +161,16 @@ def load_model(
             raise ModelError(text) from error
     if not isinstance(settings, HeadModel):
         _check_complete(settings, model, report)
-    if settings.kind == "causal":
-        _check_direction(settings, model)
     if settings.kind == "seq2seq":
         _set_start(settings, model, tokenizer)
     _set_padding(model, tokenizer)
     if not placed:
         model = model.to(device)
-    return LoadedModel(model.eval(), tokenizer, settings, fingerprint(settings))
+    model.eval()
+    if settings.kind == "causal":
+        with torch_seeded(derive(seed, "direction")), quiet():
+            check_direction(settings, model)
+    return LoadedModel(model, tokenizer, settings, fingerprint(settings))
 
 
 def fingerprint(settings: ModelSettings) -> str:
@@ -253,18 +258,6 @@ def _beside(path: Path, holding: str = ".") -> list[str]:
 
 def _no_folder(settings: ModelSettings) -> str:
     return "" if Path(settings.name).is_dir() else "; nor is there a folder of this name here"
-
-
-def _check_direction(settings: ModelSettings, model: PreTrainedModel) -> None:
-    """Refuse a model that sees what follows: transformers loads BERT as a causal model with a mere warning."""
-    from transformers import MODEL_FOR_MASKED_LM_MAPPING
-
-    config = model.config
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
-        raise ModelError(
-            f"model.name={settings.name!r}: {type(model).__name__} is not causal, every token of it sees the whole "
-            'input; use model.kind="masked"'
-        )
 
 
 def _set_start(settings: ModelSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,9 +15,10 @@ from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
 from shoestring.models.generation import Generator, OnText
+from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
-from shoestring.models.sharing import CACHED, ROWS, Sharing, longest_of
+from shoestring.models.sharing import BESIDE, CACHED, PADDED, ROWS, Sharing, longest_of
 from shoestring.products import quick_products
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transformers import PreTrainedModel
+
+_PROBED = 8
+"""Tokens of a prompt that are read to find out whether it can be answered beside others."""
 
 
 @dataclass
@@ -168,7 +172,9 @@ class PromptedModel:
         longest = max((len(prompt.ids) for prompt in prompts), default=0) + generator.limits.max_new_tokens
         share = self.sharing.found.get(CACHED, False) and self.sharing.fits(self.model, longest)
         with forward_only(self.model):
-            return generator.generate(self.model, prompts, batch_size, bar, self.budget, on_text, share=share)
+            size, pads = self._together(prompts, batch_size)
+            generator = replace(generator, pads=pads)
+            return generator.generate(self.model, prompts, size, bar, self.budget, on_text, share=share)
 
     def _shares(self, prompts: Sequence[EncodedPrompt]) -> bool:
         long = [prompt for prompt in prompts if len(prompt.options) > 1 and max(map(len, prompt.options)) > 1]
@@ -181,6 +187,26 @@ class PromptedModel:
             alone, together = (self._on_device(collate(probe, self.pad_id, share=share)) for share in (False, True))
             plain = self.scorer.scores(self.model, alone)
             return self.sharing.compare(self.model, ROWS, lambda: self.scorer.scores(self.model, together), plain)
+
+    def _together(self, prompts: Sequence[EncodedPrompt], batch_size: int) -> tuple[int, bool]:
+        """Return how many prompts may be answered together, and whether these may have different lengths.
+
+        Both are asked of the model when several are first. An encoder has a mask, and its prompts are padded behind
+        their ends.
+        """
+        if self.model.config.is_encoder_decoder or min(batch_size, len(prompts)) < 2:
+            return batch_size, True
+        self.sharing.meet(self.model)
+        tokens = min((prompt.ids for prompt in prompts), key=len)[-_PROBED:]
+        if self._computes(PADDED, tokens, tokens + tokens):
+            return batch_size, True
+        return (batch_size if self._computes(BESIDE, tokens, tokens[::-1]) else 1), False
+
+    def _computes(self, way: str, tokens: tuple[int, ...], other: tuple[int, ...]) -> bool:
+        if not self.sharing.settled(way):
+            plain, likely = likeliest(self.model, tokens, self.pad_id)
+            self.sharing.compare(self.model, way, lambda: beside(self.model, tokens, other, self.pad_id, likely), plain)
+        return self.sharing.found.get(way, False)
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: value.to(self.model.device) for name, value in batch.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
@@ -49,6 +50,8 @@ class Reader(Protocol):
         ...
 
 
+# Of each head that was asked about: what `_is_last` says.
+_LAST: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 SCORERS: Registry[Scorer] = Registry("model kind", "shoestring.models.scorers")
 
 
@@ -65,12 +68,12 @@ def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tenso
 def token_logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor, tokens: Tensor) -> Tensor:
     """Return the logits [N, C] of `tokens` [N, C] at `positions` [N].
 
-    Without gradients, the output embedding is applied for these tokens only, where it is a plain layer: of a large
-    vocabulary that saves nearly all of it, and a zeroth-order step has that much less to perturb. (With gradients, a
-    table of them for the whole vocabulary is made either way.)
+    Without gradients, the output embedding is applied for these tokens only, where it is a plain layer and no bias is
+    added behind it: of a large vocabulary that saves nearly all of it, and a zeroth-order step has that much less to
+    perturb. (With gradients, a table of them for the whole vocabulary is made either way.)
     """
     head = model.get_output_embeddings()
-    if not torch.is_grad_enabled() and _is_plain(head):
+    if not torch.is_grad_enabled() and _is_plain(head) and _is_last(model, head):
         # As a list, and a tensor made of that: an engine that repeats the batch then knows it as common to all rows.
         chosen = torch.tensor(tokens.unique().tolist(), device=tokens.device)
         with _confined(head, chosen):
@@ -110,6 +113,19 @@ def _is_plain(head: nn.Module | None) -> TypeGuard[nn.Linear]:
     if type(head) is not nn.Linear or "forward" in vars(head):
         return False
     return not (head._forward_hooks or head._forward_pre_hooks or head._parameters["weight"] is None)
+
+
+def _is_last(model: PreTrainedModel, head: nn.Linear) -> bool:
+    """Return whether nothing of a model but its head is a vector over the vocabulary, which would not fit some tokens.
+
+    BART and ESM add such a bias behind the head. Only shapes are looked at, so that no engine takes it for a forward
+    pass, and only once a head.
+    """
+    if head not in _LAST:
+        own, size = head._parameters["bias"], head.out_features
+        shapes = [value.shape for value in (*model.parameters(), *model.buffers()) if value is not own]
+        _LAST[head] = not any(shape.numel() == size == shape[-1] for shape in shapes if len(shape))
+    return _LAST[head]
 
 
 @contextmanager

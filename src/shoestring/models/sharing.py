@@ -1,4 +1,4 @@
-"""Whether a model computes rows in which continuations share their beginning: asked of the model itself."""
+"""What layouts of rows a model computes as it does one input alone: asked of the model itself."""
 
 from __future__ import annotations
 
@@ -28,30 +28,45 @@ _COARSE = 3e-2
 # What configs call the number of tokens that a layer looks back.
 _WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window", "local_attention")
 ROWS, CACHED = "several continuations in one row", "rows behind keys and values that were kept"
+PADDED, BESIDE = "an answer to a prompt with padding in front", "an answer beside another"
+# What is done for a model that computes a way otherwise than one input alone.
+_INSTEAD = {
+    PADDED: "only prompts of equal length are answered together",
+    BESIDE: "prompts are answered one at a time",
+}
 
 
 @dataclass
 class Sharing:
-    """What is known of one model, about each way of sharing.
+    """What is known of one model, about each way of sharing and of answering in batches.
 
     A model takes part if its forward takes positions, it has neither windows that an input exceeds, nor biases of
     attention by distance (ALiBi), nor virtual tokens; and if the scores of the first batch, made both ways, agree.
+    Of answers in batches only the last is asked.
 
     Attributes:
-        found: whether it computes a way of sharing exactly; not in it before that was tried.
+        found: whether it computes a way exactly; not in it before that was tried.
         longest: how far all layers look back, where that is limited: inputs of more tokens share nothing.
     """
 
     found: dict[str, bool] = field(default_factory=dict)
     longest: int | None = None
     _about: Callable[[], PreTrainedModel | None] = lambda: None
+    _asked: bool = False
     _told: bool = False
 
-    def admits(self, model: PreTrainedModel, way: str) -> bool:
-        """Return whether a way may be tried, or was and is exact."""
+    def meet(self, model: PreTrainedModel) -> None:
+        """Forget what was found out about another model."""
         if self._about() is not model:
-            self._about, self.longest, self._told = weakref.ref(model), window_of(model), False
+            self._about, self.longest = weakref.ref(model), window_of(model)
+            self._asked = self._told = False
             self.found.clear()
+
+    def admits(self, model: PreTrainedModel, way: str) -> bool:
+        """Return whether a way of sharing may be tried, or was and is exact."""
+        self.meet(model)
+        if not self._asked:
+            self._asked = True
             if (reason := refusal(model)) is not None:
                 self._refuse(model, ROWS, reason)
         return self.found.get(ROWS, True) and self.found.get(way, True)
@@ -70,11 +85,11 @@ class Sharing:
         return False
 
     def settled(self, way: str) -> bool:
-        """Return whether it is known how a model does with a way of sharing."""
+        """Return whether it is known how a model does with a way."""
         return way in self.found
 
     def compare(self, model: PreTrainedModel, way: str, shared: Callable[[], Tensor], plain: Tensor) -> bool:
-        """Find out whether scores made by sharing are those made without, `plain`; say so once if they are not.
+        """Find out whether scores made in a way are those made without, `plain`; say so once if they are not.
 
         Nothing is found out by scores that are not finite.
         """
@@ -98,8 +113,8 @@ class Sharing:
     def _refuse(self, model: PreTrainedModel, way: str, reason: str) -> None:
         self.found[way] = False
         _LOG.warning(
-            "%s does not compute %s as it does one alone (%s): nothing is shared that way, which costs time alone",
-            type(model).__name__, way, reason,
+            "%s does not compute %s as it does one alone (%s): %s, which costs time alone",
+            type(model).__name__, way, reason, _INSTEAD.get(way, "nothing is shared that way"),
         )  # fmt: skip
 
 

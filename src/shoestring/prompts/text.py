@@ -92,6 +92,7 @@ class TextEncoder:
         self.tokens = TextTokens(Codec(tokenizer), closed=kind == "seq2seq", begin=settings.begin)
         own = [longest for longest in (self.tokens.codec.max_tokens, model_max_tokens) if longest is not None]
         room = find_text_room(task, chosen.template, kind, settings, min(own, default=None))
+        room = replace(room, own=model_max_tokens)  # No tokenizer limits what a decoder reads.
         self.sequences = Sequences(chosen.text, self.tokens, room, writes=not task.has_scores)
         self.limit = room.limit
         self._told: set[str] = set()

@@ -23,6 +23,7 @@ class TextRoom:
         asked: most tokens by the settings and the task; the model may read fewer.
         truncate: `head`, `tail` or `error`.
         generated: tokens of an answer that is to be written.
+        own: most tokens that the model reads, by its position embeddings, where that is known.
     """
 
     task: str
@@ -30,6 +31,7 @@ class TextRoom:
     asked: int
     truncate: Truncate
     generated: int = 0
+    own: int | None = None
 
     def too_long(self, uid: str, tokens: int, alone: int, demonstrations: int) -> PromptTooLongError:
         """Return the error of an input that must not be cut.
@@ -57,6 +59,19 @@ class TextRoom:
             f"{self._where(uid)}: its longest answer has {answer} tokens, the limit is {self.limit} ({self._cause()}), "
             f"which leaves no room for a prompt; {self._remedy()}"
         )
+
+    def check_answer(self, uid: str, tokens: int) -> None:
+        """Refuse an answer for which a decoder would read `tokens` tokens, if that is more than it can.
+
+        Raises:
+            PromptTooLongError: if it is.
+        """
+        if self.own is not None and tokens > self.own:
+            raise PromptTooLongError(
+                f"{self._where(uid)}: its longest answer has the decoder read {tokens} tokens, the model reads "
+                f"{self.own}, and answers are never cut; shorten the answer, leave out the example or choose a model "
+                "that reads more"
+            )
 
     def _where(self, uid: str) -> str:
         return f"task {self.task}, example {uid}"

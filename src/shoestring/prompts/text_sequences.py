@@ -113,6 +113,9 @@ class Sequences:
             if len(ids[text]) <= special:
                 raise self._no_token(text, asked)
             targets.append(ids[text] if self.tokens.closing else (*ids[text], self.tokens.end))
+        # The last token predicts nothing; in front of the first are a start token and what models that begin their
+        # inputs with a token begin every answer with.
+        self.room.check_answer(asked.uid, max(map(len, targets)) + bool(self.tokens.opening))
         self._distinct(targets, written, asked)
         return Made(
             Split(source, tuple(targets), ()), cut, bare=self._bare(len(source), len(ids[written.prompt]), asked)
