@@ -30,8 +30,8 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(10, 6)
-        self.norm = nn.LayerNorm(6)
-        self.head = nn.Linear(6, 10)
+        self.norm = nn.RMSNorm(6)
+        self.head = nn.Linear(6, 10, bias=False)
         drawn = torch.Generator().manual_seed(1)
         for param in self.parameters():
             param.data = torch.randn(param.shape, generator=drawn)
