@@ -97,3 +97,8 @@ def test_a_record_behind_damage_is_found_wherever_it_stands(behind: int) -> None
     broken = data[: size - 3] + b"xx" + data[size - 1 :] if behind == 0 else b"rubbish" * behind + data[size:]
     assert follows(broken, 0, 0)
     assert not follows(data[: size + 5], size, 0)
+
+
+def test_signalling_nans_in_what_is_no_record_are_passed_over_in_silence() -> None:
+    one_answer = struct.pack("<BBI", 0, 1, 0x7F800001)
+    assert decode(one_answer + bytes(64), 0, 0) is None

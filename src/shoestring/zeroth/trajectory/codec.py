@@ -132,7 +132,8 @@ def _parse(data: bytes, start: int) -> tuple[Record, int]:
     end = place + size * count
     if end > len(data):
         raise IndexError(end)
-    answers = tuple(np.frombuffer(data, f"<f{size}", count, place).astype("<f8").tolist())
+    with np.errstate(invalid="ignore"):  # What is no record may have signalling NaNs.
+        answers = tuple(np.frombuffer(data, f"<f{size}", count, place).astype("<f8").tolist())
     lr, before, between = None, (), ()
     if flags & _RATE:
         (lr,), end = struct.unpack_from("<d", data, end), end + 8

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-import simulated
 import tiny
+from devices import simulated
 from shoestring.models.features import states
 from shoestring.models.prediction import scored
 from shoestring.models.prompted import PromptedModel

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import simulated
+from devices import simulated
 from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.closures import PerExample
 from shoestring.zeroth.engines import audit
