@@ -18,7 +18,7 @@ def check_state(optimizer: str, own: Iterable[str], saved: Groups, here: Groups)
         OptimizerError: if they are another optimizer's, or of one with other directions, other rounding, or without
             the names that directions are made from here.
     """
-    maker = saved[0].get("optimizer", optimizer)  # States from before 21 November 2026 do not say.
+    maker = saved[0].get("optimizer", optimizer)  # States of earlier versions do not say.
     if maker != optimizer:
         raise OptimizerError(f"{optimizer}: the state was saved by {maker}: make that to go on")
     missing = ", ".join(sorted(name for name in own if name not in saved[0] and name != "optimizer"))

@@ -62,17 +62,23 @@ def stepped(
     return losses, [param.detach() for param in model.parameters()]
 
 
+def compiled_of(model: nn.Module, *, warm: bool) -> tuple[Any, list[int]]:
+    """Return a compiled model, which may have run once, and how often compiled code ran."""
+    ran, backend = graphs()
+    compiled = torch.compile(model, backend=backend)
+    if warm:
+        with torch.no_grad():
+            compiled(X)
+    return compiled, ran
+
+
 @pytest.mark.parametrize("per_example", [False, True])
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("engine", ["paired", {"kind": "paired", "small": 0, "tile": 16, "defer": True}, "virtual"])
 def test_a_compiled_model_is_evaluated_at_the_points(engine: Any, warm: bool, per_example: bool) -> None:
     plain, model = network(), network()
     wanted = stepped(MeZO, plain, plain, per_example, engine="replay", eps=1e-3)
-    ran, backend = graphs()
-    compiled = torch.compile(model, backend=backend)
-    if warm:
-        with torch.no_grad():
-            compiled(X)
+    compiled, ran = compiled_of(model, warm=warm)
     before = ran[0]
     found = stepped(MeZO, compiled, model, per_example, engine=engine, eps=1e-3)
     assert ran[0] == before
@@ -97,11 +103,7 @@ def test_engines_that_move_weights_in_place_run_compiled_code(engine: str) -> No
 def test_forward_gradients_of_a_compiled_model_are_those_of_the_model(warm: bool) -> None:
     plain, model = network(), network()
     wanted = stepped(ForwardGradient, plain, plain, per_example=False)
-    ran, backend = graphs()
-    compiled = torch.compile(model, backend=backend)
-    if warm:
-        with torch.no_grad():
-            compiled(X)
+    compiled, ran = compiled_of(model, warm=warm)
     before = ran[0]
     assert stepped(ForwardGradient, compiled, model, per_example=False)[0] == pytest.approx(wanted[0], rel=1e-12)
     assert ran[0] == before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def fail(optimizer: MeZO, theta: nn.Parameter, monkeypatch: pytest.MonkeyPatch, 
             optimizer.step(loss_of(theta))
 
 
+@contextmanager
+def interrupted_behind_a_record(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Interrupt what the block does as soon as a record is written."""
+    append = Log.append
+
+    def written(log: Log, record: Any) -> None:
+        append(log, record)
+        interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", written)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_whoever_goes_on_behind_a_step_that_failed_is_refused_until_a_snapshot_is_loaded(
     moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,16 +151,8 @@ def test_updates_held_beside_weights_that_were_changed_end_the_recording(tmp_pat
 
 def test_a_skipped_step_that_was_interrupted_has_moved_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder, optimizer, theta = begin(tmp_path / "log", nonfinite="skip")
-    with monkeypatch.context() as patch:
-        append = Log.append
-
-        def written(log: Log, record: Any) -> None:
-            append(log, record)
-            interrupt()
-
-        patch.setattr(Log, "append", written)
-        with pytest.raises(KeyboardInterrupt):
-            optimizer.step(lambda: float("nan"))
+    with interrupted_behind_a_record(monkeypatch):
+        optimizer.step(lambda: float("nan"))
     for _ in range(2):
         optimizer.step(loss_of(theta))
     recorder.mark()
@@ -160,16 +168,8 @@ def test_a_step_that_was_interrupted_with_its_record_is_made_again(
     """Nothing has moved yet, and the estimate is still there."""
     recorder, optimizer, theta = begin(tmp_path / "log", engine=engine)
     optimizer.estimate(loss_of(theta))
-    with monkeypatch.context() as patch:
-        append = Log.append
-
-        def written(log: Log, record: Any) -> None:
-            append(log, record)
-            interrupt()
-
-        patch.setattr(Log, "append", written)
-        with pytest.raises(KeyboardInterrupt):
-            optimizer.step()
+    with interrupted_behind_a_record(monkeypatch):
+        optimizer.step()
     optimizer.step()
     for _ in range(2):
         optimizer.step(loss_of(theta))
