@@ -27,10 +27,10 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, frozen_imports: None)
 def test_tables_and_file_say_the_same(shell: Shell, tmp_path: Path) -> None:
     out, _ = shell(*ZEROTH, "--out", "bench.json")
     found = Report.model_validate_json((tmp_path / "bench.json").read_text())
-    assert [row.step for row in found.steps] == ["floor", "reference", "mezo"]
+    assert [row.step for row in found.steps] == ["floor", "reference", "quick floor", "mezo"]
     for row in found.steps:
         assert row.time is not None
-        line = next(line for line in out.splitlines() if line.startswith("tiny") and f" {row.step} " in line)
+        line = next(line for line in out.splitlines() if line.startswith("tiny") and f"  {row.step} " in line)
         assert f"{row.time.median * 1e3:,.2f} ({row.time.iqr * 1e3:,.2f})" in line
         assert f" {row.of_floor:.2f} " in line
     assert "torch.normal  add" in out

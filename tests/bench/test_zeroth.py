@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
 
 from shoestring.bench import timing, zeroth
 from shoestring.bench.contestants import Contestant, OurStep, contestants, takes_directions
@@ -23,6 +22,7 @@ from shoestring.bench.work import prepare
 from shoestring.bench.zeroth import bench_zeroth
 from shoestring.cli.bench_tables import steps_table
 from shoestring.errors import ModelError, OptimizerError, UnknownNameError
+from shoestring.models.tail import Tail, tails_read
 from shoestring.products import QuickProducts
 from shoestring.zeroth.base import OPTIMIZERS, Params
 from shoestring.zeroth.closures import Closure
@@ -52,7 +52,7 @@ def report(frozen_imports: None) -> Report:
 def test_every_combination_that_was_asked_for_has_a_row_beside_floor_and_reference(report: Report) -> None:
     rows = [(row.model, row.step, row.directions, row.closure) for row in report.steps]
     ours = [("mezo", z, how) for z in ("gaussian", "rademacher") for how in ("per-example", "plain")]
-    all_ = [("floor", None, None), ("reference", None, None), *ours]
+    all_ = [("floor", None, None), ("reference", None, None), ("quick floor", None, None), *ours]
     assert rows == [(model, *one) for model in ("tiny", "tiny-masked") for one in all_]
     assert {row.engine for row in report.steps if row.step == "mezo"} == {"replay"}
     assert {row.forwards for row in report.steps} == {2.0}
@@ -72,26 +72,39 @@ def test_ratios_are_those_of_the_medians(report: Report) -> None:
             assert row.speedup == reference / row.time.median
 
 
-def test_where_our_products_are_not_torchs_the_floor_has_a_row_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    entered = []
+def test_the_quick_floor_is_made_our_way_and_the_floor_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, read = [], []
 
     class Noted(QuickProducts):
         def __enter__(self) -> Any:
             entered.append(self)
             return super().__enter__()
 
-    monkeypatch.setattr("shoestring.bench.contestants.onednn", lambda: functional.linear)
+    def tails_noted(model: Any, tail: Tail) -> AbstractContextManager[None]:
+        read.append(len(tail.modules))
+        return tails_read(model, tail)
+
     monkeypatch.setattr("shoestring.bench.contestants.quick_products", Noted)
-    asked = {"models": ("tiny",), "dtypes": ("float32", "bfloat16"), "directions": ("rademacher",), "rounds": 1}
-    found = bench_zeroth(SETTINGS.model_copy(update={**asked, "closures": ("plain",)}), "the command")
-    steps = [(row.dtype, row.step) for row in found.steps]
-    full, half = ("floor", "reference", "quick floor", "mezo"), ("floor", "reference", "mezo")
-    assert steps == [*(("float32", name) for name in full), *(("bfloat16", name) for name in half)]
-    assert found.steps[2].forwards == 2
-    assert found.steps[2].of_floor is not None
-    assert found.steps[2].goals == ()
-    assert len(entered) >= 4
-    assert any("oneDNN" in note for note in steps_table(found).notes)
+    monkeypatch.setattr("shoestring.bench.contestants.tails_read", tails_noted)
+    work = prepare(shape_named("tiny"), "float32", SMALL, CPU)
+    whole = len(work.tail.modules)
+    assert whole > 3
+    ours = Contestant("mezo", "gaussian", "paired", "plain")
+    expected = ((Contestant("floor"), 0, [0, 0]), (Contestant("quick floor"), 2, [whole, whole]), (ours, 0, [whole]))
+    for who, products, tails in expected:
+        racer = who.start(work)
+        entered.clear()
+        read.clear()
+        racer.step()
+        assert len(entered) == products
+        assert read == tails
+
+
+def test_the_quick_floor_has_a_row_without_goals(report: Report) -> None:
+    quick = [row for row in report.steps if row.step == "quick floor"]
+    assert [(row.model, row.forwards, row.goals) for row in quick] == [("tiny", 2.0, ()), ("tiny-masked", 2.0, ())]
+    assert all(row.of_floor is not None for row in quick)
+    assert "quick floor: the floor as our steps make their passes" in " ".join(steps_table(report).notes)
 
 
 def test_peaks_are_above_the_floors_as_a_share_of_the_weights(report: Report) -> None:
@@ -189,7 +202,7 @@ def test_what_an_engine_refuses_has_a_row_that_says_why(monkeypatch: pytest.Monk
     monkeypatch.setitem(ENGINES._entries, "stubborn", Stubborn)
     few = {"models": ("tiny",), "rounds": 1, "closures": ("plain",), "directions": ("gaussian",)}
     found = bench_zeroth(SETTINGS.model_copy(update=few | {"engines": ("stubborn", "replay")}))
-    assert [row.engine for row in found.steps] == [None, None, "replay", "stubborn"]
+    assert [row.engine for row in found.steps] == [None, None, None, "replay", "stubborn"]
     assert (found.steps[-1].refused, found.steps[-1].time) == ("not with me", None)
     assert found.steps[-2].refused is None
 
@@ -238,7 +251,7 @@ def test_optimizers_with_directions_of_their_own_have_one_row(monkeypatch: pytes
     assert takes_directions("mezo")
     assert not takes_directions("headstrong")
     settings = SETTINGS.model_copy(update={"optimizers": ("mezo", "headstrong"), "closures": ("plain",)})
-    ours = [one for one in contestants(settings, "float32") if one.step in settings.optimizers]
+    ours = [one for one in contestants(settings) if one.step in settings.optimizers]
     assert [(one.step, one.directions) for one in ours] == [
         ("mezo", "gaussian"),
         ("mezo", "rademacher"),

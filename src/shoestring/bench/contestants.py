@@ -1,12 +1,11 @@
-"""Who races: two bare forwards, with torch's products and with ours, the reference's step, and our steps."""
+"""Who races: two bare forwards, as they are and made our way, the reference's step, and our steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from shoestring.bench.settings import FLOOR, QUICK_FLOOR, REFERENCE, BenchSettin
 from shoestring.bench.work import Work
 from shoestring.errors import OptimizerError
 from shoestring.models.batch import Batch
-from shoestring.products import onednn, quick_products
+from shoestring.models.tail import Tail, tails_read
+from shoestring.products import quick_products
 from shoestring.zeroth.base import OPTIMIZERS
 from shoestring.zeroth.closures import PerExample
 
@@ -40,18 +40,17 @@ class Contestant:
             ShoestringError: if the optimizer refuses these directions or this engine.
         """
         if self.step in (FLOOR, QUICK_FLOOR):
-            return FloorStep(work, quick_products() if self.step == QUICK_FLOOR else nullcontext())
+            return FloorStep(work, quick=self.step == QUICK_FLOOR)
         if self.step == REFERENCE:
             return ReferenceStep(work, LR, EPS)
         return OurStep(work, self)
 
 
-def contestants(settings: BenchSettings, dtype: str) -> Iterable[Contestant]:
-    """Yield the floor, the reference, the floor with our products where they differ, and all that is asked for."""
+def contestants(settings: BenchSettings) -> Iterable[Contestant]:
+    """Yield the floor, the reference, the floor made our way, and all that is asked for."""
     yield Contestant(FLOOR)
     yield Contestant(REFERENCE)
-    if dtype == "float32" and settings.device == "cpu" and onednn() is not None:
-        yield Contestant(QUICK_FLOOR)
+    yield Contestant(QUICK_FLOOR)
     for step in settings.optimizers:
         families = settings.directions if takes_directions(step) else (OWN,)
         yield from (Contestant(step, *names) for names in product(families, settings.engines, settings.closures))
@@ -67,21 +66,22 @@ def takes_directions(step: str) -> bool:
 
 
 class FloorStep:
-    """Two bare forward passes of the batch: what no step that asks for two losses can undercut."""
+    """Two bare forward passes of the batch; `quick`, with our products, and a tail of the positions that are read."""
 
     cycle = 1
 
-    def __init__(self, work: Work, products: AbstractContextManager[Any]) -> None:
+    def __init__(self, work: Work, *, quick: bool) -> None:
         self.work = work
         self.forwards = 0.0
         self.rows = len(work.batch["input_ids"])
-        self._products = products
+        self._products = quick_products() if quick else nullcontext()
+        self._tail = work.tail if quick else Tail()
 
     @torch.no_grad()
     def step(self) -> None:
         """Make both."""
         for _ in range(2):
-            with self._products:
+            with self._products, tails_read(self.work.model, self._tail):
                 float(self.work.loss())
             self.forwards += 1
 
@@ -111,7 +111,8 @@ class OurStep:
 
     def step(self) -> None:
         """Make one step."""
-        self._optimizer.step(self._closure)
+        with tails_read(self.work.model, self.work.tail):
+            self._optimizer.step(self._closure)
 
     def finish(self) -> None:
         """Apply what the engine put off, and leave the model as it was found, but for the updates."""

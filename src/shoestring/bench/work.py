@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from shoestring.bench.shapes import Shape
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
 from shoestring.models.scoring import SCORERS
+from shoestring.models.tail import Tail, tail_of
 from shoestring.seeds import torch_stream
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ class Work:
     def weights(self) -> int:
         """Bytes of the weights, tied ones once."""
         return sum(param.numel() * param.element_size() for param in self.model.parameters())
+
+    @cached_property
+    def tail(self) -> Tail:
+        """The modules of which only positions that are read need computing."""
+        return tail_of(self.model)
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""

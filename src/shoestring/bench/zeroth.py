@@ -50,7 +50,7 @@ def bench_zeroth(settings: BenchSettings, command: str = "", progress: Progress 
         how = measured_by(device)
         for name in settings.models:
             for dtype in settings.dtypes:
-                who = list(contestants(settings, dtype))
+                who = list(contestants(settings))
                 with listening() as heard, progress.bar(f"{name} {dtype}", (2 + settings.rounds) * len(who)) as bar:
                     work = prepare(shape_named(name), dtype, settings.workload, device)
                     weights[f"{name} {dtype}"] = work.weights

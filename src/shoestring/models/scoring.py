@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
+from shoestring.models.tail import tail_in_use
 from shoestring.registry import Registry
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tenso
     """Return vocabulary logits [N, P, V] at `positions` [N, P] only.
 
     The output embedding is applied to P hidden states a row instead of all L, which saves most of the memory and, for
-    small models, most of the time; everything before and after it (tanh caps, scales) is the model's own.
+    small models, most of the time; everything before and after it (tanh caps, scales) is the model's own. Where the
+    tail of the model is known (`tails_read`), it is applied to these alone as well.
     """
-    with _narrowed(model, positions):
+    with tail_in_use(model).narrowed(positions), _narrowed(model, positions):
         return logits_of(model, inputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.evaluation import answers_of, evaluate
 from shoestring.models.prompted import Passes, PromptedModel
+from shoestring.models.tail import Tail, tail_of, tails_read
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.seeds import MASK_32, derive
 from shoestring.tasks.metrics import METRICS
@@ -191,6 +193,7 @@ class ZerothTrainer(PromptTrainer):
     def __init__(self, job: Job, meter: Meter, callbacks: list[TrainerCallback]) -> None:
         self._micro: list[dict[str, Any]] = []
         self._zeroth: ZerothOrder | None = None
+        self._tail: Tail | None = None
         super().__init__(job, meter, callbacks)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -242,7 +245,8 @@ class ZerothTrainer(PromptTrainer):
         micro, self._micro = self._micro, []
         passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
         forward, examples = passes.forward, passes.forward_examples
-        before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))
+        with self._reading():
+            before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))
         # One pass over a batch repeated for P points costs what P passes cost, and is counted so; that an engine tries
         # both ways in the first step is not counted.
         passes.forward = forward + len(micro) * self.zeroth.last_passes
@@ -251,6 +255,13 @@ class ZerothTrainer(PromptTrainer):
         logged = (loss if before is None or loss.isfinite() else before).to(self.args.device)
         self.meter.loss.add(logged)
         return logged
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Return a context in which passes compute only what is read, down to the last layer."""
+        model = self.job.subject.model
+        if self._tail is None:
+            self._tail = tail_of(model)
+        return tails_read(model, self._tail)
 
     def _closure(self, micro: Sequence[Batch]) -> Closure:
         whole = PerExample(self.losses, micro)
