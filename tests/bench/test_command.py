@@ -40,8 +40,12 @@ def test_tables_and_file_say_the_same(shell: Shell, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "bench.json"]
 
 
-def test_the_command_in_the_report_measures_the_same_again(shell: Shell, tmp_path: Path) -> None:
-    shell(*ZEROTH, "--out", "one.json")
+@pytest.mark.parametrize(("more", "lengths"), [((), "8"), (("--shortest", "4"), "4 to 8")])
+def test_the_command_in_the_report_measures_the_same_again(
+    shell: Shell, tmp_path: Path, more: tuple[str, ...], lengths: str
+) -> None:
+    out, _ = shell(*ZEROTH, *more, "--out", "one.json")
+    assert f"batch 2, {lengths} tokens, 2 candidates" in out
     first = json.loads((tmp_path / "one.json").read_text())
     program, *arguments = first["command"].split()
     assert program == "shoestring"

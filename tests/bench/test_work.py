@@ -11,6 +11,7 @@ from shoestring.errors import ModelError, UnknownNameError
 
 CPU = torch.device("cpu")
 SMALL = Workload(batch_size=3, tokens=8, candidates=2)
+RAGGED = Workload(batch_size=5, tokens=20, shortest=4)
 # As counted on the hub's models, tied weights once.
 WEIGHTS = {
     "opt-125m": 125_239_296,
@@ -66,9 +67,29 @@ def test_prompts_longer_than_the_model_reads_and_too_many_candidates_are_refused
         check(SHAPES["tiny"], Workload(candidates=600))
 
 
+def test_the_shortest_prompt_is_no_longer_than_the_others() -> None:
+    check(SHAPES["tiny"], Workload(tokens=20, shortest=20))
+    with pytest.raises(ModelError, match="shortest=21: no prompt has more than tokens=20"):
+        check(SHAPES["tiny"], Workload(tokens=20, shortest=21))
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny-masked"])
-def test_the_reference_computes_the_same_loss_with_one_row_per_candidate(name: str) -> None:
-    subject = work(name)
+def test_prompts_of_different_lengths_share_rows_and_have_the_same_losses(name: str) -> None:
+    subject = work(name, workload=RAGGED)
+    assert subject.batch["attention_mask"].sum(1).tolist() == [20, 16, 12, 8, 4]
+    assert subject.folded["input_ids"].shape == (3, 20)
+    with torch.no_grad():
+        losses, found = subject.losses(subject.batch), subject.losses(subject.folded)
+    assert (losses.shape, found.shape) == ((5,), (3,))
+    assert float(found.mean()) == pytest.approx(float(losses.mean()), abs=1e-12)
+    alike = work(name)
+    assert alike.folded is alike.batch
+
+
+@pytest.mark.parametrize("workload", [SMALL, RAGGED])
+@pytest.mark.parametrize("name", ["tiny", "tiny-masked"])
+def test_the_reference_computes_the_same_loss_with_one_row_per_candidate(name: str, workload: Workload) -> None:
+    subject = work(name, workload=workload)
     with torch.no_grad():
         assert float(ReferenceStep(subject, 1e-2, 1e-3).loss()) == pytest.approx(float(subject.loss()), abs=1e-12)
 

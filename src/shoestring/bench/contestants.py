@@ -15,6 +15,7 @@ from shoestring.bench.settings import FLOOR, QUICK_FLOOR, REFERENCE, BenchSettin
 from shoestring.bench.work import Work
 from shoestring.errors import OptimizerError
 from shoestring.models.batch import Batch
+from shoestring.models.folding import examples_in
 from shoestring.models.tail import Tail, tails_read
 from shoestring.products import quick_products
 from shoestring.zeroth.base import OPTIMIZERS
@@ -66,7 +67,7 @@ def takes_directions(step: str) -> bool:
 
 
 class FloorStep:
-    """Two bare forward passes of the batch; `quick`, with our products, and a tail of the positions that are read."""
+    """Two bare forward passes of the batch; `quick`, with our products, folded, and tails only where they are read."""
 
     cycle = 1
 
@@ -74,6 +75,7 @@ class FloorStep:
         self.work = work
         self.forwards = 0.0
         self.rows = len(work.batch["input_ids"])
+        self._batch = work.folded if quick else work.batch
         self._products = quick_products() if quick else nullcontext()
         self._tail = work.tail if quick else Tail()
 
@@ -82,7 +84,7 @@ class FloorStep:
         """Make both."""
         for _ in range(2):
             with self._products, tails_read(self.work.model, self._tail):
-                float(self.work.loss())
+                float(self.work.losses(self._batch).mean())
             self.forwards += 1
 
     def finish(self) -> None:
@@ -102,7 +104,7 @@ class OurStep:
         self.work = work
         self.forwards = 0.0
         self.rows = 0
-        per_example = PerExample(self._losses, [work.batch])
+        per_example = PerExample(self._losses, [work.folded])
         self._closure = per_example if who.closure == "per-example" else self._loss
         named = list(work.model.named_parameters())
         directions = {} if who.directions == OWN else {"directions": who.directions}
@@ -119,10 +121,9 @@ class OurStep:
         self._optimizer.finalize()
 
     def _losses(self, batch: Batch) -> Tensor:
-        rows = len(batch["input_ids"])
-        self.forwards += rows / len(self.work.batch["input_ids"])
-        self.rows = max(self.rows, rows)
+        self.forwards += examples_in(batch) / len(self.work.batch["input_ids"])
+        self.rows = max(self.rows, len(batch["input_ids"]))
         return self.work.losses(batch)
 
     def _loss(self) -> Tensor:
-        return self._losses(self.work.batch).mean()
+        return self._losses(self.work.folded).mean()

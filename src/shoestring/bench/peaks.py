@@ -35,9 +35,9 @@ def peak(who: Contestant, work: Work) -> int:
 
 
 def forward_peak(work: Work, rows: int) -> int:
-    """Return the peak bytes of a bare forward of the batch's rows, again and again until there are `rows`."""
-    count = len(work.batch["input_ids"])
-    batch = {name: value[torch.arange(rows, device=value.device) % count] for name, value in work.batch.items()}
+    """Return the peak bytes of a bare forward of the rows of a step, again and again until there are `rows`."""
+    count = len(work.folded["input_ids"])
+    batch = {name: value[torch.arange(rows, device=value.device) % count] for name, value in work.folded.items()}
 
     @torch.no_grad()
     def forward() -> None:

@@ -52,8 +52,9 @@ class ReferenceStep:
         logits = self.work.model(input_ids=self._rows, attention_mask=torch.ones_like(self._rows), use_cache=False)
         log_probs = logits.logits[:, :-1].contiguous().log_softmax(-1)
         seen = log_probs.gather(-1, self._rows[:, 1:, None])[..., 0]
-        labels = self.work.batch["labels"]
-        return functional.cross_entropy(seen[:, -1].view(len(labels), -1), labels)
+        labels, options = self.work.batch["labels"], self.work.batch["option_ids"]
+        read = self.work.batch["position"].repeat_interleave(options.shape[1], 0)
+        return functional.cross_entropy(seen.gather(1, read[:, None]).view(len(labels), -1), labels)
 
     def finish(self) -> None:
         """Do nothing: nothing is put off."""
@@ -77,6 +78,6 @@ class ReferenceStep:
 
 def _one_row_per_candidate(work: Work) -> Tensor:
     """Return ids [N*C, L+1]: every prompt, followed by one of its candidates."""
-    options = work.batch["option_ids"].reshape(-1, 1)
-    prompts = work.batch["input_ids"].repeat_interleave(work.batch["option_ids"].shape[1], 0)
-    return torch.cat([prompts, options], 1)
+    options, count = work.batch["option_ids"].reshape(-1, 1), work.batch["option_ids"].shape[1]
+    prompts = functional.pad(work.batch["input_ids"], (0, 1)).repeat_interleave(count, 0)
+    return prompts.scatter(1, 1 + work.batch["position"].repeat_interleave(count, 0)[:, None], options)

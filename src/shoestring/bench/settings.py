@@ -23,12 +23,14 @@ def _engines() -> tuple[str, ...]:
 
 
 class Workload(Settings):
-    """One batch of prompts of equal length, candidates of one token each."""
+    """One batch of prompts, candidates of one token each."""
 
     batch_size: int = Field(default=16, ge=1)
     """Examples."""
     tokens: int = Field(default=40, ge=4)
-    """Tokens of a prompt."""
+    """Tokens of a prompt; of the longest one, where they differ."""
+    shortest: int | None = Field(default=None, ge=4)
+    """Tokens of the shortest prompt, lengths lie evenly between; None: all prompts are of equal length."""
     candidates: int = Field(default=2, ge=2)
     """Candidate answers of an example."""
 

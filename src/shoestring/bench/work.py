@@ -14,6 +14,7 @@ from shoestring.bench.settings import Workload
 from shoestring.bench.shapes import Shape
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
+from shoestring.models.folding import fold, is_folded, refolded, unfolded
 from shoestring.models.scoring import SCORERS
 from shoestring.models.tail import Tail, tail_of
 from shoestring.seeds import torch_stream
@@ -21,7 +22,7 @@ from shoestring.seeds import torch_stream
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SPECIAL = 5  # ids below are special tokens
+_SPECIAL, _PAD = 5, 1  # ids below are special tokens
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,18 @@ class Work:
         """The modules of which only positions that are read need computing."""
         return tail_of(self.model)
 
+    @cached_property
+    def folded(self) -> Batch:
+        """The batch with several prompts in a row, where that saves padding."""
+        return fold(self.batch, _PAD) or self.batch
+
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""
+        if is_folded(batch):
+            return refolded(self._losses(unfolded(batch)), batch)
+        return self._losses(batch)
+
+    def _losses(self, batch: Batch) -> Tensor:
         scores = SCORERS.get(self.shape.kind).scores(self.model, batch, relative=True)
         return functional.cross_entropy(scores, batch["labels"], reduction="none")
 
@@ -63,12 +74,17 @@ def prepare(shape: Shape, dtype: str, workload: Workload, device: torch.device) 
     stream = torch_stream(0, "bench tokens", shape.name)
     count, length, choices = workload.batch_size, workload.tokens, workload.candidates
     vocabulary = int(model.config.vocab_size)
+    shortest = length if workload.shortest is None else workload.shortest
+    lengths = torch.linspace(length, shortest, count).round().long()
+    there = torch.arange(length) < lengths[:, None]
+    ids = torch.randint(_SPECIAL, vocabulary, (count, length), generator=stream)
     batch = {
-        "input_ids": torch.randint(_SPECIAL, vocabulary, (count, length), generator=stream),
-        "attention_mask": torch.ones(count, length, dtype=torch.long),
+        "input_ids": ids.masked_fill(~there, _PAD),
+        "attention_mask": there.long(),
+        "token_type_ids": torch.zeros(count, length, dtype=torch.long),
         "labels": torch.randint(choices, (count,), generator=stream),
         # An answer follows the prompt; a mask stands before the full stop and the end.
-        "position": torch.full((count,), length - (1 if shape.kind == "causal" else 3)),
+        "position": lengths - (1 if shape.kind == "causal" else 3),
         "option_ids": torch.arange(_SPECIAL, _SPECIAL + choices).repeat(count, 1)[..., None],
         "option_mask": torch.ones(count, choices, 1, dtype=torch.long),
         "option_scored": torch.ones(count, choices, 1, dtype=torch.long),
@@ -80,8 +96,11 @@ def check(shape: Shape, workload: Workload) -> None:
     """Check that a model can read a workload.
 
     Raises:
-        ModelError: if prompt and answer are too long for it, or its vocabulary is smaller than the candidates.
+        ModelError: if prompt and answer are too long for it, or its vocabulary is smaller than the candidates; or if
+            the shortest prompt is longer than the others.
     """
+    if workload.shortest is not None and workload.shortest > workload.tokens:
+        raise ModelError(f"shortest={workload.shortest}: no prompt has more than tokens={workload.tokens}")
     answer = 1 if shape.kind == "causal" else 0
     if workload.tokens + answer > shape.longest:
         most = shape.longest - answer

@@ -43,6 +43,9 @@ Tunings = Annotated[str, typer.Option(metavar="NAME,...", help="Tunings, with th
 Closures = Annotated[str, typer.Option(metavar="NAME,...", help=f"How the loss is given: {', '.join(CLOSURES)}.")]
 Examples = Annotated[int, typer.Option(min=1, help="Examples.")]
 Tokens = Annotated[int, typer.Option(min=4, help="Tokens of a prompt.")]
+Shortest = Annotated[
+    int | None, typer.Option(min=4, help="Tokens of the shortest prompt; unless given, all are of equal length.")
+]
 Candidates = Annotated[int, typer.Option(min=2, help="Candidate answers, of one token each.")]
 Formulas = Annotated[str, typer.Option(metavar="NAME,...", help="Formulas of kernels.")]
 Counts = Annotated[str, typer.Option(metavar="N,...", help="Examples, of rows and as many of columns.")]
@@ -66,6 +69,7 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
     closure: Closures = "per-example,plain",
     batch_size: Examples = 16,
     tokens: Tokens = 40,
+    shortest: Shortest = None,
     candidates: Candidates = 2,
     rounds: Rounds = 5,
     threads: Threads = None,
@@ -96,7 +100,7 @@ def zeroth(  # noqa: PLR0913 - typer reads the options from here
     settings = BenchSettings.model_validate(
         {
             **lists,
-            "workload": Workload(batch_size=batch_size, tokens=tokens, candidates=candidates),
+            "workload": Workload(batch_size=batch_size, tokens=tokens, shortest=shortest, candidates=candidates),
             "rounds": rounds,
             "threads": threads_of(threads),
             "device": device,
@@ -231,6 +235,7 @@ def command_of(settings: BenchSettings) -> str:
         "closure": ",".join(settings.closures),
         "batch-size": work.batch_size,
         "tokens": work.tokens,
+        **({} if work.shortest is None else {"shortest": work.shortest}),
         "candidates": work.candidates,
         "rounds": settings.rounds,
         "threads": settings.threads,

@@ -49,8 +49,9 @@ def steps_table(report: Report) -> TableData:
         right.append(Column("% outside products", "right", ("outside_matrix",)))
     rows = tuple(tuple(_step_cells(row, cuda=cuda)) for row in report.steps)
     work = report.settings.workload
+    lengths = work.tokens if work.shortest is None else f"{work.shortest} to {work.tokens}"
     caption = (
-        f"steps: batch {work.batch_size}, {work.tokens} tokens, {work.candidates} candidates, "
+        f"steps: batch {work.batch_size}, {lengths} tokens, {work.candidates} candidates, "
         f"medians of {report.settings.rounds} rounds; goals in parentheses"
     )
     return TableData((*left, *right), rows, caption, tuple(_step_notes(report)))
@@ -108,8 +109,8 @@ def _kernel_cells(row: KernelRow) -> Iterator[Cell]:
 
 def _step_notes(report: Report) -> Iterator[str]:
     yield "floor: two bare forwards of the deduplicated batch; reference: four out-of-place passes with torch.normal"
-    yield "quick floor: the floor as our steps make their passes: behind the last attention only what is read is"
-    yield "computed, and float32 products are oneDNN's on processors where these are the faster ones"
+    yield "quick floor: the floor as our steps make their passes: prompts share rows where that saves padding, behind"
+    yield "the last attention only what is read is computed, float32 products are oneDNN's where these are faster"
     yield f"memory by {report.memory_by}; extra: above the peak of one bare forward of the batch"
     yield "same rows: above the peak of one bare forward of as many rows as a pass of the step has"
     said: dict[str, list[str]] = {}

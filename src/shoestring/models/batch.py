@@ -35,9 +35,9 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = Fals
     prompts = [prompt.taught or prompt for prompt in prompts]
     length = max(len(prompt.ids) for prompt in prompts)
     batch = {
-        "input_ids": _padded([prompt.ids for prompt in prompts], length, pad_id),
-        "attention_mask": _padded([(1,) * len(prompt.ids) for prompt in prompts], length, 0),
-        "token_type_ids": _padded([prompt.segment_ids for prompt in prompts], length, 0),
+        "input_ids": padded([prompt.ids for prompt in prompts], length, pad_id),
+        "attention_mask": padded([(1,) * len(prompt.ids) for prompt in prompts], length, 0),
+        "token_type_ids": padded([prompt.segment_ids for prompt in prompts], length, 0),
         "labels": torch.tensor([prompt.label for prompt in prompts]),
     }
     positions = [prompt.position for prompt in prompts if prompt.position is not None]
@@ -47,11 +47,11 @@ def collate(prompts: Sequence[EncodedPrompt], pad_id: int, *, share: bool = Fals
         width = max(len(option) for prompt in prompts for option in prompt.options)
         count = max(len(prompt.options) for prompt in prompts)
         rows = [[*prompt.options, *[()] * (count - len(prompt.options))] for prompt in prompts]
-        batch["option_ids"] = torch.stack([_padded(options, width, pad_id) for options in rows])
+        batch["option_ids"] = torch.stack([padded(options, width, pad_id) for options in rows])
         ones = [[(1,) * len(option) for option in options] for options in rows]
-        batch["option_mask"] = torch.stack([_padded(options, width, 0) for options in ones])
+        batch["option_mask"] = torch.stack([padded(options, width, 0) for options in ones])
         scored = [[*_scored(prompt), *[()] * (count - len(prompt.options))] for prompt in prompts]
-        batch["option_scored"] = torch.stack([_padded(options, width, 0) for options in scored])
+        batch["option_scored"] = torch.stack([padded(options, width, 0) for options in scored])
         if any(prompt.right for prompt in prompts):
             right = [[int(number in prompt.right) for number in range(count)] for prompt in prompts]
             batch["option_right"] = torch.tensor(right)
@@ -107,5 +107,6 @@ def _scored(prompt: EncodedPrompt) -> list[tuple[int, ...]]:
     return [(0,) * (len(option) - scored) + (1,) * scored for option, scored in lengths]
 
 
-def _padded(rows: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
+    """Return rows of integers as a tensor [N, length], filled up with `value`."""
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.long)

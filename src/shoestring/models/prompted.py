@@ -14,11 +14,12 @@ from shoestring.data.example import Example
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
+from shoestring.models.folding import fold, foldable, folded, unfolded
 from shoestring.models.generation import Generator, OnText
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
-from shoestring.models.sharing import BESIDE, CACHED, PADDED, ROWS, Sharing, longest_of
+from shoestring.models.sharing import BESIDE, CACHED, FOLDED, PADDED, ROWS, Sharing, longest_of
 from shoestring.products import quick_products
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
@@ -76,6 +77,24 @@ class PromptedModel:
         Whether the model computes those exactly is found out with the first such batch; else there are none.
         """
         return collate(prompts, self.pad_id, share=self._shares([prompt.taught or prompt for prompt in prompts]))
+
+    def fold(self, batch: Batch) -> Batch:
+        """Return a collated batch with several prompts in a row, where that saves padding and the model computes it.
+
+        Whether it does is found out with the first such batch.
+        """
+        reach, lengths = getattr(self.scorer, "reach", 0), batch["attention_mask"].sum(1)
+        if not reach or not foldable(batch) or not self.sharing.folds(self.model, reach * int(lengths.max())):
+            return batch
+        if (found := fold(batch, self.pad_id)) is None:
+            return batch
+        if not self.sharing.settled(FOLDED):
+            shortest = {name: value[lengths.argsort(stable=True)[:2]] for name, value in batch.items()}
+            pair = self._on_device(unfolded(folded(shortest, [[1, 0]], self.pad_id)))
+            with forward_only(self.model):
+                plain = self.scorer.scores(self.model, self._on_device(shortest)).flip(0)
+                self.sharing.compare(self.model, FOLDED, lambda: self.scorer.scores(self.model, pair), plain)
+        return found if self.sharing.found.get(FOLDED, False) else batch
 
     def may_share(self, way: str) -> bool:
         """Return whether a way of sharing may be tried, or is known to be exact."""

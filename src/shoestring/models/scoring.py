@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
+from shoestring.models.folding import folded_inputs, is_folded
 from shoestring.models.tail import tail_in_use
 from shoestring.registry import Registry
 
@@ -25,6 +26,9 @@ class Scorer(Protocol):
 
     Attributes:
         has_vocabulary: whether answers have log-probabilities over a vocabulary.
+
+    One that takes folded batches (see `folding`) has a `reach` besides: how many tokens a layer must see for each token
+    of a prompt to see it whole, 1 where it looks back and 2 where it looks both ways.
     """
 
     has_vocabulary: bool
@@ -57,18 +61,20 @@ SCORERS: Registry[Scorer] = Registry("model kind", "shoestring.models.scorers")
 
 
 def logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor) -> Tensor:
-    """Return vocabulary logits [N, P, V] at `positions` [N, P] only.
+    """Return vocabulary logits [N, P, V] at `positions` [N, P] only; [N, V] at one position each, [N].
 
     The output embedding is applied to P hidden states a row instead of all L, which saves most of the memory and, for
     small models, most of the time; everything before and after it (tanh caps, scales) is the model's own. Where the
     tail of the model is known (`tails_read`), it is applied to these alone as well.
     """
+    if positions.ndim == 1:
+        return logits_at(model, inputs, positions[:, None])[:, 0]
     with tail_in_use(model).narrowed(positions), _narrowed(model, positions):
         return logits_of(model, inputs)
 
 
 def token_logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor, tokens: Tensor) -> Tensor:
-    """Return the logits [N, C] of `tokens` [N, C] at `positions` [N].
+    """Return the logits of `tokens` [N, C] at `positions` [N], or of [N, P, C] at [N, P].
 
     Without gradients, the output embedding is applied for these tokens only, where it is a plain layer and no bias is
     added behind it: of a large vocabulary that saves nearly all of it, and a zeroth-order step has that much less to
@@ -79,10 +85,10 @@ def token_logits_at(model: PreTrainedModel, inputs: Batch, positions: Tensor, to
         # As a list, and a tensor made of that: an engine that repeats the batch then knows it as common to all rows.
         chosen = torch.tensor(tokens.unique().tolist(), device=tokens.device)
         with _confined(head, chosen):
-            logits = logits_at(model, inputs, positions[:, None])[:, 0]
+            logits = logits_at(model, inputs, positions)
         if logits.shape[-1] == len(chosen):
-            return logits.gather(1, (tokens[..., None] == chosen).int().argmax(-1))
-    return logits_at(model, inputs, positions[:, None])[:, 0].gather(1, tokens)
+            return logits.gather(-1, (tokens[..., None] == chosen).int().argmax(-1))
+    return logits_at(model, inputs, positions).gather(-1, tokens)
 
 
 def logits_of(model: PreTrainedModel, inputs: Batch) -> Tensor:
@@ -93,10 +99,10 @@ def logits_of(model: PreTrainedModel, inputs: Batch) -> Tensor:
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
     """Return what the model's forward takes; segment ids only where the model has an embedding for them."""
-    names = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
-    return {name: batch[name] for name in names}
+    segments = ["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else []
+    if is_folded(batch):
+        return folded_inputs(model, batch, causal=False) | {name: batch[name] for name in segments}
+    return {name: batch[name] for name in ("input_ids", "attention_mask", *segments)}
 
 
 def full_precision(tensor: Tensor) -> Tensor:

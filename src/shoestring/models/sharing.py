@@ -28,9 +28,11 @@ _COARSE = 3e-2
 # What configs call the number of tokens that a layer looks back.
 _WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window", "local_attention")
 ROWS, CACHED = "several continuations in one row", "rows behind keys and values that were kept"
+FOLDED = "several prompts in one row"
 PADDED, BESIDE = "an answer to a prompt with padding in front", "an answer beside another"
 # What is done for a model that computes a way otherwise than one input alone.
 _INSTEAD = {
+    FOLDED: "batches are padded to their longest prompt",
     PADDED: "only prompts of equal length are answered together",
     BESIDE: "prompts are answered one at a time",
 }
@@ -70,6 +72,14 @@ class Sharing:
             if (reason := refusal(model)) is not None:
                 self._refuse(model, ROWS, reason)
         return self.found.get(ROWS, True) and self.found.get(way, True)
+
+    def folds(self, model: PreTrainedModel, reach: int) -> bool:
+        """Return whether prompts may be put into one row, or were and it is exact; no layer may look less far."""
+        self.meet(model)
+        if FOLDED not in self.found and (reason := refusal(model)) is not None:
+            self.found[FOLDED] = False
+            _LOG.info("%s: %s, for %s", type(model).__name__, _INSTEAD[FOLDED], reason)
+        return self.found.get(FOLDED, True) and (self.longest is None or reach <= self.longest)
 
     def fits(self, model: PreTrainedModel, longest: int) -> bool:
         """Return whether inputs of up to `longest` tokens are seen whole by every layer."""

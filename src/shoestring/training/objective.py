@@ -22,6 +22,7 @@ class Objective(ABC):
         differentiable: whether gradients exist; only zeroth-order methods take objectives without.
         needs_vocabulary: whether it reads log-probabilities over the vocabulary, which a classification head has not.
         needs_causal: whether it reads log-probabilities of the prompt, which only a causal model has.
+        folds: whether it asks of a batch for its scores and labels alone, so that prompts may share rows of tokens.
         repeats: whether a batch of it may be repeated, so that one forward pass evaluates several points.
         kinds: kinds of tasks it is defined for.
     """
@@ -29,6 +30,7 @@ class Objective(ABC):
     differentiable: ClassVar[bool]
     needs_vocabulary: ClassVar[bool]
     needs_causal: ClassVar[bool] = False
+    folds: ClassVar[bool] = False
     repeats: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]]
 

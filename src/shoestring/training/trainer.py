@@ -19,6 +19,7 @@ from shoestring.files import saving
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.evaluation import answers_of, evaluate
+from shoestring.models.folding import examples_in, is_folded, refolded, unfolded
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.tail import Tail, tail_of, tails_read
 from shoestring.prompts.encoding import EncodedPrompt
@@ -196,6 +197,17 @@ class ZerothTrainer(PromptTrainer):
         self._tail: Tail | None = None
         super().__init__(job, meter, callbacks)
 
+    def collate(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of training examples `indices`, with several in a row where that saves padding."""
+        batch = super().collate(indices)
+        return self.job.subject.fold(batch) if self.objective.folds else batch
+
+    def losses(self, inputs: Batch) -> Tensor:
+        """Return the losses [N] of a batch that may be repeated; of a folded one, [R], whose mean is theirs."""
+        if not is_folded(inputs):
+            return super().losses(inputs)
+        return refolded(super().losses(unfolded(inputs)), inputs)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer, and keep it unwrapped: accelerate's wrapper would swallow the loss.
 
@@ -243,7 +255,7 @@ class ZerothTrainer(PromptTrainer):
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         micro, self._micro = self._micro, []
-        passes, rows = self.job.subject.passes, sum(len(batch["input_ids"]) for batch in micro)
+        passes, rows = self.job.subject.passes, sum(map(examples_in, micro))
         forward, examples = passes.forward, passes.forward_examples
         with self._reading():
             before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shoestring.models.batch import Batch
+from shoestring.models.folding import folded_inputs, in_rows, is_folded
 from shoestring.models.packing import IDS, SOURCES
 from shoestring.models.scoring import SCORERS, logits_at, logits_of, token_log_probs, token_logits_at
 from shoestring.models.trees import log_probs
@@ -32,6 +33,7 @@ class CausalScorer:
 
     has_vocabulary = True
     shares_prompts = True
+    reach = 1
 
     def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there.
@@ -63,10 +65,14 @@ class CausalScorer:
         return (found * (torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None])).sum(-1)
 
     def _one_token(self, model: PreTrainedModel, batch: Batch, *, relative: bool) -> Tensor:
-        inputs, tokens = _unmasked(batch["input_ids"]), batch["option_ids"][:, :, 0]
+        positions, tokens = in_rows(batch, batch["position"]), in_rows(batch, batch["option_ids"][:, :, 0])
+        whole = is_folded(batch)
+        inputs = folded_inputs(model, batch, causal=True) if whole else _unmasked(batch["input_ids"])
         if relative:
-            return token_logits_at(model, inputs, batch["position"], tokens)
-        return logits_at(model, inputs, batch["position"][:, None])[:, 0].log_softmax(-1).gather(1, tokens)
+            found = token_logits_at(model, inputs, positions, tokens)
+        else:
+            found = logits_at(model, inputs, positions).log_softmax(-1).gather(-1, tokens)
+        return found.view(len(batch["position"]), -1)
 
     def _repeated(self, model: PreTrainedModel, batch: Batch, options: Tensor, mask: Tensor, scored: Tensor) -> Tensor:
         """Return the sums of log p of scored tokens [N, C] from one row a candidate."""

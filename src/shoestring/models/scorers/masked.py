@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from shoestring.models.batch import Batch
+from shoestring.models.folding import in_rows
 from shoestring.models.scoring import SCORERS, logits_at, model_inputs, token_logits_at
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ class MaskedScorer:
     """
 
     has_vocabulary = True
+    reach = 2
 
     def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return label-word logits [N, C]; they are relative as they are."""
-        return token_logits_at(model, model_inputs(model, batch), batch["position"], batch["option_ids"][:, :, 0])
+        positions, tokens = in_rows(batch, batch["position"]), in_rows(batch, batch["option_ids"][:, :, 0])
+        return token_logits_at(model, model_inputs(model, batch), positions, tokens).view(len(batch["position"]), -1)
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log p(right label word at the mask), normalised over the vocabulary [N], and ones [N]."""

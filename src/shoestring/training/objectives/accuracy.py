@@ -22,6 +22,7 @@ class Accuracy(Objective):
 
     differentiable = False
     needs_vocabulary = False
+    folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:

@@ -21,6 +21,7 @@ class CrossEntropy(Objective):
 
     differentiable = True
     needs_vocabulary = False
+    folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:

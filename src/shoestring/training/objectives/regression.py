@@ -26,6 +26,7 @@ class Regression(Objective):
 
     differentiable = True
     needs_vocabulary = False
+    folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"regression"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:

@@ -1,0 +1,149 @@
+"""Folded batches: several prompts in one row, each seeing itself alone, so that little of a batch is padding.
+
+Prompts have different lengths, and a batch is as long as its longest: of training batches of usual tasks 40 to 50 % are
+padding, which costs as much as words do. A folded batch has fewer rows, in which prompts stand one behind the other
+with positions of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from shoestring.models.batch import Batch, padded
+from shoestring.models.packing import IDS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OWNERS, PLACES, THERE, COUNTS = "fold_owners", "fold_places", "fold_there", "fold_counts"
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+# Rows may be so much longer than the longest prompt; and a batch is folded if this share of it remains, at most.
+_LONGER, _WORTH = (1.0, 1.125, 1.25, 1.5), 0.85
+
+
+def fold(batch: Batch, pad_id: int) -> Batch | None:
+    """Return a batch of N prompts in R rows of up to K of them; None if that would save little.
+
+    Args:
+        batch: what `collate` returned, of prompts with candidates of one token.
+        pad_id: the token to pad with.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` [R, T]; `fold_owners` [R, T], which of its row's prompts a token
+        belongs to, from 1, 0 for padding; `fold_places` [R, T], its place in that prompt; `fold_there` [R, K], 1 for a
+        prompt, 0 where a row has no further one; `fold_counts` [R, 2], R and N in each row. All else has [R, K] for
+        [N]; where there is no further prompt, the row's first one stands again.
+    """
+    if not foldable(batch):
+        return None
+    lengths = batch["attention_mask"].sum(1).tolist()
+    ways = (_rows(lengths, int(longer * max(lengths))) for longer in _LONGER)
+    rows = min(ways, key=lambda rows: _size(rows, lengths))
+    worth = _size(rows, lengths) <= _WORTH * len(lengths) * max(lengths)
+    return folded(batch, rows, pad_id) if worth else None
+
+
+def foldable(batch: Batch) -> bool:
+    """Return whether a batch has prompts whose scores are read in one place."""
+    return "position" in batch and IDS not in batch and "option_ids" in batch and batch["option_ids"].shape[2] == 1
+
+
+def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """Return a batch with these of its prompts in each row; see `fold`."""
+    lengths = batch["attention_mask"].sum(1).tolist()
+    most, size = max(map(len, rows)), max(sum(lengths[index] for index in row) for row in rows)
+    slots = torch.tensor([[*row, *[row[0]] * (most - len(row))] for row in rows])
+    starts = [list(accumulate((lengths[index] for index in row[:-1]), initial=0)) for row in rows]
+    owners = [[slot for slot, index in enumerate(row, 1) for _ in range(lengths[index])] for row in rows]
+    places = [[place for index in row for place in range(lengths[index])] for row in rows]
+    found = {name: value[slots] for name, value in batch.items() if name not in _TOKENS}
+    found |= {OWNERS: padded(owners, size, 0), PLACES: padded(places, size, 0)}
+    found |= {THERE: padded([[1] * len(row) for row in rows], most, 0)}
+    found |= {COUNTS: torch.tensor([[len(rows), len(lengths)]] * len(rows))}
+    found["position"] += padded(starts, most, 0)
+    owner = slots.gather(1, (found[OWNERS] - 1).clamp(min=0))
+    for name in _TOKENS:
+        padding = pad_id if name == "input_ids" else 0
+        found[name] = batch[name][owner, found[PLACES]].masked_fill(found[OWNERS] == 0, padding)
+    return found
+
+
+def is_folded(batch: Batch) -> bool:
+    """Return whether a batch is folded."""
+    return OWNERS in batch
+
+
+def unfolded(batch: Batch) -> Batch:
+    """Return a folded batch whose tensors, but for its rows of tokens, have [R K] prompts as their first axis."""
+    kept = (*_TOKENS, OWNERS, PLACES, COUNTS)
+    return {name: value if name in kept else value.flatten(0, 1) for name, value in batch.items()}
+
+
+def in_rows(batch: Batch, value: Tensor) -> Tensor:
+    """Return what prompts have [R K, ...] as [R, K, ...], of an unfolded batch; of one that was never folded, as is."""
+    return value.view(len(batch[OWNERS]), -1, *value.shape[1:]) if is_folded(batch) else value
+
+
+def refolded(losses: Tensor, batch: Batch) -> Tensor:
+    """Return R / N times the sum of losses [R K] in each row of a folded batch: [R], whose mean is the prompts'."""
+    # Where there is no further prompt a loss counts nothing, whatever it is.
+    sums = losses.view_as(batch[THERE]).masked_fill(batch[THERE] == 0, 0).sum(1)
+    rows, prompts = batch[COUNTS].to(sums.dtype).unbind(1)
+    return sums * rows / prompts
+
+
+def examples_in(batch: Batch) -> int:
+    """Return the number of prompts in a batch, folded or not."""
+    return int(batch[THERE].sum()) if is_folded(batch) else len(batch["input_ids"])
+
+
+def folded_inputs(model: PreTrainedModel, batch: Batch, *, causal: bool) -> Batch:
+    """Return what the model's forward takes of a folded batch, but for segment ids: a mask [R, 1, T, T] and positions.
+
+    Args:
+        model: one that takes such masks, and positions.
+        batch: a folded batch.
+        causal: whether a token sees those before it only.
+    """
+    owners = batch[OWNERS]
+    sees = owners[:, :, None] == owners[:, None, :]
+    if causal:
+        sees = sees & torch.ones(sees.shape[1:], dtype=torch.bool, device=sees.device).tril()
+    # Added to attention scores, since not every attention takes booleans.
+    mask = torch.zeros_like(sees, dtype=model.dtype).masked_fill(~sees, torch.finfo(model.dtype).min)
+    return {
+        "input_ids": batch["input_ids"],
+        "attention_mask": mask[:, None],
+        "position_ids": batch[PLACES] + first_position(model),
+    }
+
+
+def first_position(model: nn.Module) -> int:
+    """Return the position of an input's first token: behind that of padding, in RoBERTa and its kin."""
+    tables: Any = (getattr(module, "position_embeddings", None) for module in model.modules())
+    padding = [table.padding_idx for table in tables if isinstance(table, nn.Embedding)]
+    return next((index + 1 for index in padding if index is not None), 0)
+
+
+def _rows(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Return which prompts share a row of at most so many tokens: the longest first, each in the first row it fits."""
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        row = next((number for number, room in enumerate(free) if room >= lengths[index]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            free.append(most)
+        rows[row].append(index)
+        free[row] -= lengths[index]
+    return rows
+
+
+def _size(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    """Return the tokens of a folded batch, padding included."""
+    return len(rows) * max(sum(lengths[index] for index in row) for row in rows)

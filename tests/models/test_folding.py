@@ -1,0 +1,339 @@
+"""Several prompts in one row: nothing changes but the padding."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import tiny
+from shoestring.errors import NonFiniteLossError
+from shoestring.methods.catalog.adam import Adam
+from shoestring.methods.catalog.mezo import MeZO
+from shoestring.models.batch import Batch, collate
+from shoestring.models.folding import (
+    COUNTS,
+    OWNERS,
+    PLACES,
+    THERE,
+    examples_in,
+    first_position,
+    fold,
+    folded,
+    is_folded,
+    refolded,
+    unfolded,
+)
+from shoestring.models.prompted import Passes, PromptedModel
+from shoestring.models.scoring import SCORERS
+from shoestring.models.sharing import FOLDED
+from shoestring.prompts.encoding import EncodedPrompt
+from shoestring.training.fit import train
+from shoestring.training.objective import OBJECTIVES
+from shoestring.tuning.base import TUNINGS
+from shoestring.zeroth import MeZO as Optimizer
+from shoestring.zeroth.closures import PerExample
+from shoestring.zeroth.engines.base import ENGINES
+
+pytestmark = pytest.mark.usefixtures("frozen_imports")
+KINDS = [*((name, "masked") for name in tiny.MASKED), *((name, "causal") for name in tiny.CAUSAL)]
+LENGTHS = (9, 20, 6, 13, 7, 7, 5)
+PLAIN = {"bloom": "it takes no positions"}
+
+
+def ragged(*lengths: int, masked: bool = False, width: int = 1) -> list[EncodedPrompt]:
+    """Return prompts of random tokens, with two candidates."""
+    stream = torch.Generator().manual_seed(len(lengths))
+    prompts = []
+    for number, length in enumerate(lengths):
+        ids = tuple(torch.randint(5, 400, (length,), generator=stream).tolist())
+        segments = tuple(int(place > length // 2) for place in range(length))
+        options = tuple(tuple(range(start + number, start + number + width)) for start in (7, 90))
+        position = length - 2 if masked else length - 1
+        prompts.append(EncodedPrompt(f"train:{number}", ids, segments, position, options, number % 2, 0))
+    return prompts
+
+
+def double(architecture: str, kind: str, **changes: Any) -> PromptedModel:
+    changes = ({"local_attention": 128} if architecture == "modernbert" else {}) | changes
+    return tiny.prompted(architecture, kind, dtype=torch.float64, **changes)
+
+
+def batch_of(kind: str = "causal", lengths: tuple[int, ...] = LENGTHS, **more: Any) -> Batch:
+    return collate(ragged(*lengths, masked=kind == "masked", **more), pad_id=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=24))
+def test_a_folded_batch_has_every_prompt_once_and_little_padding(lengths: list[int]) -> None:
+    batch = collate(ragged(*lengths), pad_id=1)
+    found = fold(batch, pad_id=1)
+    if found is None:
+        return
+    rows, size = found["input_ids"].shape
+    assert rows * size <= 0.85 * len(lengths) * max(lengths)
+    assert size <= 1.5 * max(lengths)
+    assert found[COUNTS].tolist() == [[rows, len(lengths)]] * rows
+    assert examples_in(found) == len(lengths)
+    assert sorted(found["option_ids"][found[THERE] > 0][:, 0, 0].tolist()) == [7 + n for n in range(len(lengths))]
+    for row in range(rows):
+        for slot in range(found[THERE].shape[1]):
+            number = int(found["option_ids"][row, slot, 0, 0]) - 7
+            real = bool(found[THERE][row, slot])
+            own = found[OWNERS][row] == (slot + 1 if real else 1)
+            assert found["input_ids"][row][own].tolist() == batch["input_ids"][number, : lengths[number]].tolist()
+            assert found[PLACES][row][own].tolist() == list(range(lengths[number]))
+            read = found["position"][row, slot]
+            assert (found[OWNERS][row, read] == 1 + slot) == real or not real
+            assert found[PLACES][row, read] == lengths[number] - 1
+            assert int(found["labels"][row, slot]) == number % 2
+        padding = found[OWNERS][row] == 0
+        assert bool((found["input_ids"][row][padding] == 1).all())
+        assert found["attention_mask"][row].tolist() == (~padding).long().tolist()
+
+
+def test_batches_that_gain_little_or_are_of_another_kind_stay_as_they_are() -> None:
+    assert fold(batch_of(lengths=(9, 9, 9, 9)), 1) is None
+    assert fold(batch_of(lengths=(9,)), 1) is None
+    assert fold(batch_of(width=2), 1) is None
+    head = {name: value for name, value in batch_of().items() if name not in ("position", "option_ids")}
+    assert fold(head, 1) is None
+    assert fold(batch_of(), 1) is not None
+
+
+@pytest.mark.parametrize(("architecture", "kind"), KINDS)
+@pytest.mark.parametrize("relative", [True, False])
+def test_scores_are_those_of_the_batch(architecture: str, kind: str, relative: bool) -> None:
+    subject, batch = double(architecture, kind), batch_of(kind)
+    found = subject.fold(batch)
+    assert is_folded(found) == (architecture not in PLAIN)
+    assert examples_in(found) == examples_in(batch) == len(LENGTHS)
+    if architecture in PLAIN:
+        assert found is batch
+        return
+    flat = unfolded(found)
+    numbers = flat["option_ids"][:, 0, 0] - 7
+    with torch.no_grad():
+        scores, plain = (subject.scores(one, relative=relative) for one in (flat, batch))
+        torch.testing.assert_close(scores, plain[numbers], rtol=1e-10, atol=1e-10)
+        for name in ("cross-entropy", "accuracy"):
+            losses = OBJECTIVES.get(name).losses(subject, flat)
+            wanted = OBJECTIVES.get(name).loss(subject, batch)
+            torch.testing.assert_close(refolded(losses, found).mean(), wanted, rtol=1e-6, atol=1e-10)
+
+
+def test_segments_count_where_a_model_has_them() -> None:
+    subject, batch = double("bert", "masked"), batch_of("masked")
+    found = unfolded(subject.fold(batch))
+    other = found | {"token_type_ids": 1 - found["token_type_ids"]}
+    with torch.no_grad():
+        assert not torch.allclose(subject.scores(found), subject.scores(other))
+
+
+def test_positions_begin_behind_that_of_padding_where_a_model_has_one() -> None:
+    firsts = {name: first_position(tiny.build_model(name, kind)) for name, kind in KINDS}
+    assert {name for name, first in firsts.items() if first} == {"roberta"}
+    assert firsts["roberta"] == 2
+
+
+@pytest.mark.parametrize("architecture", PLAIN)
+def test_why_a_model_is_not_asked_is_logged(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
+    kind = dict(KINDS)[architecture]
+    with caplog.at_level(logging.INFO, "shoestring"):
+        subject = double(architecture, kind)
+        subject.fold(batch_of(kind))
+        subject.fold(batch_of(kind))
+    assert caplog.text.count("batches are padded to their longest prompt") == 1
+    assert PLAIN[architecture] in caplog.text
+    assert not any(record.levelno > logging.INFO for record in caplog.records)
+
+
+def test_a_model_that_computes_it_otherwise_gets_padded_batches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject, batch = double("roberta", "masked"), batch_of("masked")
+    monkeypatch.setattr("shoestring.models.folding.first_position", lambda _: 3)
+    with caplog.at_level(logging.WARNING, "shoestring"):
+        assert subject.fold(batch) is batch
+        assert subject.fold(batch) is batch
+    assert len(caplog.records) == 1
+    assert "RobertaForMaskedLM does not compute several prompts in one row as it does one alone" in caplog.text
+    assert "batches are padded to their longest prompt, which costs time alone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "changes", "whole"),
+    [
+        ("mistral", "causal", {"sliding_window": 20}, True),
+        ("mistral", "causal", {"sliding_window": 19}, False),
+        ("modernbert", "masked", {"local_attention": 80}, True),
+        ("modernbert", "masked", {"local_attention": 64}, False),
+    ],
+)
+def test_prompts_that_a_layer_does_not_see_whole_are_not_folded(
+    architecture: str, kind: str, changes: dict[str, int], whole: bool
+) -> None:
+    subject, batch = double(architecture, kind, **changes), batch_of(kind)
+    assert is_folded(subject.fold(batch)) == whole
+    assert is_folded(subject.fold(batch_of(kind, (17, 4, 4, 4)))) == (whole or architecture == "mistral")
+
+
+def test_virtual_tokens_and_other_scorers_are_not_folded() -> None:
+    prefixed = double("opt", "causal")
+    TUNINGS.get("prefix")().apply(prefixed.model, seed=1)
+    assert not is_folded(prefixed.fold(batch_of()))
+    assert not is_folded(double("t5", "seq2seq").fold(batch_of()))
+    assert not is_folded(double("roberta", "head").fold(batch_of()))
+
+
+def test_what_a_row_lacks_counts_nothing_even_if_it_is_not_finite() -> None:
+    batch = fold(batch_of(), 1)
+    assert batch is not None
+    missing = batch[THERE] == 0
+    losses = torch.where(missing.flatten(), torch.nan, 2.0)
+    torch.testing.assert_close(refolded(losses, batch).mean(), torch.tensor(2.0))
+    assert bool(missing.any())
+
+
+def test_gradients_are_those_of_the_batch() -> None:
+    subject, batch = double("llama", "causal"), batch_of()
+    found, grads = subject.fold(batch), []
+    for losses in (lambda: refolded(entropy(subject, unfolded(found)), found), lambda: entropy(subject, batch)):
+        subject.model.zero_grad()
+        losses().mean().backward()
+        grads.append([param.grad.clone() for param in subject.model.parameters() if param.grad is not None])
+    assert is_folded(found)
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def entropy(subject: PromptedModel, batch: Batch) -> Tensor:
+    return OBJECTIVES.get("cross-entropy").losses(subject, batch)
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("opt", "causal"), ("gpt2", "causal"), ("roberta", "masked")])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("engine", ENGINES.names())
+@pytest.mark.parametrize("max_rows", [None, 3])
+def test_every_engine_makes_the_same_steps(
+    architecture: str, kind: str, tuning: str, engine: str, max_rows: int | None
+) -> None:
+    if max_rows is not None and engine not in ("paired", "virtual"):
+        pytest.skip("this engine has no bound of rows")
+    ends = []
+    for folds in (True, False):
+        subject = double(architecture, kind)
+        subject = replace(subject, model=TUNINGS.get(tuning)().apply(subject.model, seed=1))
+        plain = batch_of(kind)
+        batch = subject.fold(plain) if folds else plain
+        assert is_folded(batch) == folds
+        named = [(name, param) for name, param in subject.model.named_parameters() if param.requires_grad]
+        directions = "low-rank" if engine == "virtual" else "gaussian"
+        how = {"kind": engine} | ({} if max_rows is None else {"max_rows": max_rows})
+        optimizer = Optimizer(named, lr=1e-2, eps=1e-3, engine=how, directions=directions)
+
+        def losses(part: Batch, subject: PromptedModel = subject) -> Tensor:
+            return refolded(entropy(subject, unfolded(part)), part) if is_folded(part) else entropy(subject, part)
+
+        for _ in range(4):
+            optimizer.step(PerExample(losses, [batch]))
+        optimizer.finalize()
+        assert engine != "paired" or optimizer.engine.repeats
+        ends.append(tiny.weights(subject.model))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-8, atol=1e-11, msg=name)
+
+
+def job(subject: PromptedModel, folder: Path, method: Any, kind: str = "causal") -> Any:
+    stream = torch.Generator().manual_seed(8)
+    lengths = tuple(torch.randint(5, 30, (16,), generator=stream).tolist())
+    prompts = ragged(*lengths, masked=kind == "masked")
+    return replace(tiny.job(subject, folder, method), train=prompts, dev=ragged(9, 9, masked=kind == "masked"))
+
+
+SMALL: dict[str, Any] = {"steps": 4, "eval_every": 4, "batch_size": 8, "lr": 1e-2, "select": "last"}
+TRAININGS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "accumulated": {"batch_size": 4, "accumulate": 2},
+    "few rows": {"max_rows": 3},
+    "accuracy": {"objective": "accuracy", "eps": 0.1},
+    "replay": {"engine": "replay"},
+}
+
+
+@pytest.mark.parametrize("case", TRAININGS)
+@pytest.mark.parametrize(("architecture", "kind"), [("llama", "causal"), ("roberta", "masked")])
+def test_a_training_is_the_same_with_fewer_rows(
+    case: str, architecture: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, rows, passes = [], [], []
+    real = PromptedModel.fold
+    for folds in (True, False):
+        seen: list[int] = []
+
+        def noted(subject: PromptedModel, batch: Batch, folds: bool = folds, seen: list[int] = seen) -> Batch:
+            found = real(subject, batch) if folds else batch
+            seen.append(len(found["input_ids"]))
+            return found
+
+        monkeypatch.setattr(PromptedModel, "fold", noted)
+        subject = double(architecture, kind)
+        train(job(subject, tmp_path / str(folds), MeZO(**SMALL | TRAININGS[case]), kind), log=lambda *_: None)
+        ends.append(tiny.weights(subject.model))
+        passes.append(subject.passes)
+        rows.append(sum(seen))
+    assert rows[0] < 0.85 * rows[1]
+    assert passes[0] == passes[1] == Passes(8 * (2 if case == "accumulated" else 1), 0, 64, 0)
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-8, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("method", [MeZO(**SMALL, objective="language-model"), Adam(**SMALL)])
+def test_other_objectives_and_gradients_get_padded_batches(
+    method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = double("llama", "causal")
+    monkeypatch.setattr(PromptedModel, "fold", lambda *_: pytest.fail("was folded"))
+    train(job(subject, tmp_path, method), log=lambda *_: None)
+    assert FOLDED not in subject.sharing.found
+
+
+def test_a_regression_is_folded(tmp_path: Path) -> None:
+    task = tiny.task_of(**tiny.REGRESSION)
+    subject = tiny.prompted("roberta", "masked", task=task, dtype=torch.float64)
+    prompts = [replace(prompt, label=number / 3) for number, prompt in enumerate(ragged(*LENGTHS, masked=True))]
+    batch = collate(prompts, 1)
+    found = subject.fold(batch)
+    assert is_folded(found)
+    assert OBJECTIVES.get("regression").folds
+    losses = OBJECTIVES.get("regression").losses(subject, unfolded(found))
+    torch.testing.assert_close(refolded(losses, found).mean(), OBJECTIVES.get("regression").loss(subject, batch))
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = double("llama", "causal")
+    real = SCORERS.get("causal").scores
+
+    def broken(scorer: Any, model: Any, batch: Batch, *, relative: bool = False) -> Tensor:
+        scores = real(model, batch, relative=relative)
+        return scores.masked_fill((batch["option_ids"][:, :1, 0] - 7) % 8 == 3, torch.nan)
+
+    monkeypatch.setattr(type(SCORERS.get("causal")), "scores", broken)
+    with pytest.raises(NonFiniteLossError) as error:
+        train(job(subject, tmp_path, MeZO(**SMALL)), log=lambda *_: None)
+    assert set(error.value.examples) <= {"train:3", "train:11"}
+    assert error.value.examples
+
+
+def test_rows_that_are_given_are_taken() -> None:
+    found = folded(batch_of(), [[1, 0], [2], [6, 5, 4, 3]], pad_id=1)
+    assert found["input_ids"].shape == (3, 32)
+    assert found["position"].tolist() == [[19, 28, 19, 19], [5, 5, 5, 5], [4, 11, 18, 31]]
+    assert found[THERE].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
