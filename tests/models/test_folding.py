@@ -129,6 +129,20 @@ def test_scores_are_those_of_the_batch(architecture: str, kind: str, relative: b
             torch.testing.assert_close(refolded(losses, found).mean(), wanted, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize(("architecture", "kind"), [("bert", "masked"), ("roberta", "masked"), ("gpt2", "causal")])
+def test_rows_are_no_longer_than_the_tables_of_a_model(architecture: str, kind: str) -> None:
+    limit = {"n_positions": 20} if architecture == "gpt2" else {"max_position_embeddings": 22}
+    subject, batch = double(architecture, kind, **limit), batch_of(kind)
+    found = subject.fold(batch)
+    longer = fold(batch, 1)
+    assert longer is not None
+    assert longer["input_ids"].shape[1] > 22
+    assert found["input_ids"].shape[1] <= (22 if architecture == "bert" else 20)
+    with torch.no_grad():
+        losses = refolded(entropy(subject, unfolded(found)), found)
+        torch.testing.assert_close(losses.mean(), entropy(subject, batch).mean(), rtol=1e-10, atol=1e-10)
+
+
 def test_segments_count_where_a_model_has_them() -> None:
     subject, batch = double("bert", "masked"), batch_of("masked")
     found = unfolded(subject.fold(batch))

@@ -26,12 +26,13 @@ _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _LONGER, _WORTH = (1.0, 1.125, 1.25, 1.5), 0.85
 
 
-def fold(batch: Batch, pad_id: int) -> Batch | None:
+def fold(batch: Batch, pad_id: int, most: int | None = None) -> Batch | None:
     """Return a batch of N prompts in R rows of up to K of them; None if that would save little.
 
     Args:
         batch: what `collate` returned, of prompts with candidates of one token.
         pad_id: the token to pad with.
+        most: tokens that a row may have: some models have tables of that size, whatever the positions are.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [R, T]; `fold_owners` [R, T], which of its row's prompts a token
@@ -42,9 +43,11 @@ def fold(batch: Batch, pad_id: int) -> Batch | None:
     if not foldable(batch):
         return None
     lengths = batch["attention_mask"].sum(1).tolist()
-    ways = (_rows(lengths, int(longer * max(lengths))) for longer in _LONGER)
+    longest = max(lengths)
+    sizes = [int(longer * longest) for longer in _LONGER]
+    ways = (_rows(lengths, size if most is None else max(longest, min(size, most))) for size in sizes)
     rows = min(ways, key=lambda rows: _size(rows, lengths))
-    worth = _size(rows, lengths) <= _WORTH * len(lengths) * max(lengths)
+    worth = _size(rows, lengths) <= _WORTH * len(lengths) * longest
     return folded(batch, rows, pad_id) if worth else None
 
 

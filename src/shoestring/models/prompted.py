@@ -16,6 +16,7 @@ from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
 from shoestring.models.folding import fold, foldable, folded, unfolded
 from shoestring.models.generation import Generator, OnText
+from shoestring.models.loading import longest_input
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
@@ -86,7 +87,7 @@ class PromptedModel:
         reach, lengths = getattr(self.scorer, "reach", 0), batch["attention_mask"].sum(1)
         if not reach or not foldable(batch) or not self.sharing.folds(self.model, reach * int(lengths.max())):
             return batch
-        if (found := fold(batch, self.pad_id)) is None:
+        if (found := fold(batch, self.pad_id, longest_input(self.model.config))) is None:
             return batch
         if not self.sharing.settled(FOLDED):
             shortest = {name: value[lengths.argsort(stable=True)[:2]] for name, value in batch.items()}
