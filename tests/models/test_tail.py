@@ -32,7 +32,13 @@ MODULES = {
     "bert": "attention.output intermediate output cls.predictions.transform",
     "albert": "predictions.dense predictions.activation predictions.LayerNorm",  # its layers are one, called again
 }
-POSITIONS = {"one": [[8], [4], [13]], "two": [[8, 0], [4, 2], [13, 7]], "one twice": [[3, 3], [4, 0], [9, 9]]}
+POSITIONS = {
+    "one": [[8], [4], [13]],
+    "two": [[8, 0], [4, 2], [13, 7]],
+    "one twice": [[3, 3], [4, 0], [9, 9]],
+    "from the end": [[-1, 3], [-14, -2], [0, -1]],
+    "the last": [[-1], [-1], [-1]],
+}
 
 
 def double(architecture: str, kind: str) -> Any:
@@ -56,8 +62,7 @@ def watched(tail: Tail) -> list[torch.Size]:
 
 @pytest.mark.parametrize(("architecture", "kind"), KINDS)
 @pytest.mark.parametrize("where", POSITIONS)
-@pytest.mark.parametrize("filler", [None, float("nan")])
-def test_logits_are_those_of_a_full_pass(architecture: str, kind: str, where: str, filler: float | None) -> None:
+def test_logits_are_those_of_a_full_pass(architecture: str, kind: str, where: str) -> None:
     model, positions = double(architecture, kind), torch.tensor(POSITIONS[where])
     batch, rows = inputs(), torch.arange(3)[:, None]
     tail = tail_of(model)
@@ -65,10 +70,14 @@ def test_logits_are_those_of_a_full_pass(architecture: str, kind: str, where: st
     with torch.no_grad():
         full = logits_of(model, batch)[rows, positions]
         seen.clear()
-        with tail.narrowed(positions, filler):
+        with tail.narrowed(positions):
             found = logits_of(model, batch)[rows, positions]
+        assert set(seen) == {positions.shape}
+        with tail.marked(positions):
+            marked = logits_of(model, batch)
     torch.testing.assert_close(found, full, rtol=1e-12, atol=1e-12)
-    assert set(seen) == {positions.shape}
+    torch.testing.assert_close(marked[rows, positions], full, rtol=1e-12, atol=1e-12)
+    assert bool(marked.isnan().any())
 
 
 @pytest.mark.parametrize("architecture", MODULES)
@@ -125,11 +134,90 @@ def test_modules_with_hooks_of_others_are_left_out() -> None:
     model = tiny.build_model("llama", "causal")
     mlp = model.model.layers[-1].mlp
     mlp.down_proj.register_forward_hook(lambda *_: None)
-    modules = tail_of(model).modules
-    assert mlp not in modules
-    assert mlp.down_proj not in modules
-    assert mlp.up_proj in modules  # what surrounds the hook may not be narrowed as a whole, but by its parts
-    assert model.model.norm in modules
+    assert tail_of(model).modules == (model.model.norm,)
+
+
+def test_what_a_hook_of_others_sees_is_whole() -> None:
+    model, seen = double("llama", "causal"), []
+    last = model.model.layers[-1]
+    for module in (last, last.mlp.down_proj):
+        module.register_forward_hook(lambda _, args, out: seen.append((args[0].clone(), out.clone())))
+    with torch.no_grad():
+        logits_at(model, inputs(), torch.tensor([[8], [4], [13]]))
+        with tails_read(model, tail_of(model, 14)):
+            seen[2:] = []
+            logits_at(model, inputs(), torch.tensor([[8], [4], [13]]))
+    for one, other in zip(seen[:2], seen[2:], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_hook_on_every_module_there_is_leaves_nothing_out() -> None:
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert tail_of(tiny.build_model("llama", "causal")).modules == ()
+    finally:
+        handle.remove()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+def test_scripted_modules_stay_as_they_are_and_leave_no_hooks() -> None:
+    model = tiny.build_model("llama", "causal").eval()
+    last = model.model.layers[-1]
+    last.mlp = torch.jit.trace(last.mlp, torch.randn(2, 6, 32))
+    tail = tail_of(model)
+    assert last.mlp not in tail.modules
+    assert model.model.norm in tail.modules
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_failure_at_the_beginning_leaves_no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.build_model("llama", "causal")
+    monkeypatch.setattr(model.model.norm, "register_forward_hook", lambda *_: 1 / 0)
+    assert tail_of(model).modules == ()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_probe_has_the_length_that_is_asked_for_and_disturbs_no_random_numbers(
+    global_random_states: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lengths = tiny.build_model("llama", "causal"), []
+
+    def drawing(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        lengths.append(args[0].shape)
+        torch.rand(3)
+
+    model.model.embed_tokens.register_forward_pre_hook(drawing)
+    assert tail_of(model, 23).modules
+    assert set(lengths) == {torch.Size([2, 23])}
+
+
+def test_a_model_whose_config_names_no_vocabulary_has_a_tail() -> None:
+    model = tiny.build_model("llama", "causal")
+    del model.config.vocab_size
+    assert len(tail_of(model).modules) == 4
+
+
+def test_where_a_view_of_what_is_behind_is_taken_it_has_memory_of_its_own() -> None:
+    subject, positions = tiny.prompted("gpt2", "causal", dtype=torch.float64), torch.tensor([[8], [4], [13]])
+    model: Any = TUNINGS.get("adapter")().apply(subject.model, seed=1)
+    tail = tail_of(model)
+    assert tail.dense
+    assert len(tail.modules) > 2
+    with torch.no_grad():
+        full = logits_at(model, inputs(), positions)
+        with tails_read(model, tail):
+            torch.testing.assert_close(logits_at(model, inputs(), positions), full, rtol=1e-12, atol=1e-12)
+    assert not tail_of(double("gpt2", "causal")).dense
+
+
+def test_a_model_that_computes_short_inputs_otherwise_is_probed_with_long_ones() -> None:
+    from transformers import BigBirdConfig, BigBirdForMaskedLM
+
+    sizes: Any = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    other: Any = {"vocab_size": 400, "max_position_embeddings": 256, "block_size": 16, "num_random_blocks": 1}
+    model: Any = BigBirdForMaskedLM(BigBirdConfig(**other, **sizes)).eval()
+    assert tail_of(model, 256).modules
+    assert model.bert.attention_type == "block_sparse"
 
 
 def test_a_model_in_training_mode_or_without_a_head_has_no_tail() -> None:
@@ -146,22 +234,26 @@ def test_a_model_that_cannot_read_the_probe_has_no_tail(caplog: pytest.LogCaptur
 
 
 class Secret(nn.Module):
-    """Mixes positions where no torch function mode sees it, as an extension in C++ may."""
+    """Mixes positions a little where no torch function mode sees it, as an extension in C++ may."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, share: float) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.share = inner, share
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.inner(x)
         with torch._C.DisableTorchFunction():
-            return out + out.cumsum(-2)
+            return out + self.share * out.cumsum(-2)
 
 
-def test_mixing_that_nothing_saw_is_found_by_what_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
-    model = tiny.build_model("llama", "causal")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [1.0, 1e-6])
+def test_mixing_that_nothing_saw_is_found_by_what_is_not_read(
+    dtype: torch.dtype, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny.build_model("llama", "causal").to(dtype)
     last = model.model.layers[-1]
-    last.mlp = Secret(last.mlp)
+    last.mlp = Secret(last.mlp, share)
     with caplog.at_level(logging.INFO, "shoestring"):
         assert tail_of(model).modules == ()
     assert "all positions of LlamaForCausalLM are computed to the end: logits change" in caplog.text
@@ -195,6 +287,7 @@ MIXING: dict[str, Callable[[Tensor], Tensor]] = {
     "a gate of another place": lambda x: x * x.sigmoid().index_select(1, torch.arange(x.shape[1] - 1, -1, -1)),
     "pairs": pairs,
     "folded": lambda x: x.reshape(len(x), -1, 2 * x.shape[-1]).softmax(-1).reshape(x.shape),
+    "a number of what has lost its axes": lambda x: x - x.sum(-1).sum(-1).sum(-1),
     "in place": lambda x: x.add_(x.sum(1, keepdim=True)),
     "split by positions": lambda x: torch.cat(x.split(3, 1)[::-1], 1),
     "norm over positions": lambda x: functional.layer_norm(x, x.shape[1:]),
@@ -269,7 +362,7 @@ def test_a_training_reads_tails_in_its_steps_and_nowhere_else(
     real = Tail.narrowed
     monkeypatch.setattr(Tail, "narrowed", lambda tail, *at: (lengths.append(len(tail.modules)), real(tail, *at))[1])
     found = []
-    for find in (tail_of, lambda _: Tail()):
+    for find in (tail_of, lambda *_: Tail()):
         monkeypatch.setattr("shoestring.training.trainer.tail_of", find)
         subject = tiny.prompted("llama", "causal", task=tiny.task_of(words), dtype=torch.float64)
         settings = MeZO(steps=3, eval_every=3, batch_size=4, lr=1e-2, select="last")

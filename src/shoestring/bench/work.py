@@ -46,7 +46,7 @@ class Work:
     @cached_property
     def folded(self) -> Batch:
         """The batch with several prompts in a row, where that saves padding."""
-        return fold(self.batch, _PAD) or self.batch
+        return fold(self.batch, _PAD, self.shape.longest) or self.batch
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""

@@ -49,7 +49,7 @@ def steps_table(report: Report) -> TableData:
         right.append(Column("% outside products", "right", ("outside_matrix",)))
     rows = tuple(tuple(_step_cells(row, cuda=cuda)) for row in report.steps)
     work = report.settings.workload
-    lengths = work.tokens if work.shortest is None else f"{work.shortest} to {work.tokens}"
+    lengths = work.tokens if work.shortest is None or work.batch_size == 1 else f"{work.shortest} to {work.tokens}"
     caption = (
         f"steps: batch {work.batch_size}, {lengths} tokens, {work.candidates} candidates, "
         f"medians of {report.settings.rounds} rounds; goals in parentheses"

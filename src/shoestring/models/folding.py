@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.models.batch import Batch, padded
+from shoestring.models.loading import longest_input
 from shoestring.models.packing import IDS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 OWNERS, PLACES, THERE, COUNTS = "fold_owners", "fold_places", "fold_there", "fold_counts"
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -32,7 +33,7 @@ def fold(batch: Batch, pad_id: int, most: int | None = None) -> Batch | None:
     Args:
         batch: what `collate` returned, of prompts with candidates of one token.
         pad_id: the token to pad with.
-        most: tokens that a row may have: some models have tables of that size, whatever the positions are.
+        most: tokens that a row may have (`longest_row`).
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [R, T]; `fold_owners` [R, T], which of its row's prompts a token
@@ -52,8 +53,23 @@ def fold(batch: Batch, pad_id: int, most: int | None = None) -> Batch | None:
 
 
 def foldable(batch: Batch) -> bool:
-    """Return whether a batch has prompts whose scores are read in one place."""
+    """Return whether a batch has prompts whose scores are read in one place, and nothing that is not theirs."""
+    count = len(batch["input_ids"])
+    if any(not isinstance(value, Tensor) or value.shape[:1] != (count,) for value in batch.values()):
+        return False
     return "position" in batch and IDS not in batch and "option_ids" in batch and batch["option_ids"].shape[2] == 1
+
+
+def pads_inside(model: nn.Module, batch: Batch) -> bool:
+    """Return whether prompts contain what a model that numbers its positions itself, as RoBERTa, takes for padding."""
+    first = first_position(model)
+    return first > 0 and bool(((batch["input_ids"] == first - 1) & (batch["attention_mask"] == 1)).any())
+
+
+def longest_row(config: PretrainedConfig) -> int | None:
+    """Return the most tokens of a row: some models have tables of that size, or scale what stands further behind."""
+    scaled = config.floor_scale if getattr(config, "attn_temperature_tuning", False) else None
+    return min((most for most in (longest_input(config), scaled) if most is not None), default=None)
 
 
 def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:

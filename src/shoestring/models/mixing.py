@@ -47,9 +47,13 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, head: nn.Module, shape: torch.Size) -> None:
         super().__init__()
         self._model, self._head, self._shapes = model, head, (shape, torch.Size([shape.numel()]))
-        # Hooks of others may expect all positions. The head has to have them, and so has all that it is part of.
-        self._left = {module for module in model.modules() if any(map(_has_hooks, module.modules()))}
-        self._left |= {module for module in model.modules() if head in module.modules()}
+        # The head has to have all positions, and so has all that it is part of, and what has tunings hung on it, some
+        # of which keep what they read. Scripted modules take no hooks.
+        kept = {part for part in model.modules() if part is head or any(map(_is_tuning, _hooks_of(part)))}
+        scripted = torch.jit.ScriptModule
+        self._left = {one for one in model.modules() if isinstance(one, scripted) or not kept.isdisjoint(one.modules())}
+        # Hooks of others may look at any position of what a module reads and gives.
+        self._foreign = {one for one in model.modules() if not all(map(_is_tuning, _hooks_of(one)))}
         self._clock = self._mixed = 0
         self._over = self._complete = False
         self._calls: list[_Call] = []
@@ -57,13 +61,18 @@ class Recorder(TorchFunctionMode):
         self._hooks = ExitStack()
 
     def __enter__(self) -> Recorder:
-        self._hooks.callback(self._head.register_forward_pre_hook(self._at_head).remove)
-        for module in self._model.modules():
-            if module not in self._left:
-                before = module.register_forward_pre_hook(self._before, with_kwargs=True)
-                self._hooks.callback(before.remove)
-                self._hooks.callback(module.register_forward_hook(self._behind).remove)
-        super().__enter__()
+        with ExitStack() as stack:
+            stack.callback(self._head.register_forward_pre_hook(self._at_head).remove)
+            for module in self._model.modules():
+                if module in self._foreign:
+                    stack.callback(module.register_forward_pre_hook(self._mix).remove)
+                    stack.callback(module.register_forward_hook(self._mix).remove)
+                if module not in self._left:
+                    before = module.register_forward_pre_hook(self._before, with_kwargs=True)
+                    stack.callback(before.remove)
+                    stack.callback(module.register_forward_hook(self._behind).remove)
+            super().__enter__()
+            self._hooks = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -73,14 +82,13 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         """Call `func`, and note whether it may mix positions."""
         out = func(*args, **(kwargs or {}))
-        if not self._over and not keeps_positions(func, args, kwargs or {}, out):
-            self._clock += 1
-            self._mixed = self._clock
+        if not keeps_positions(func, args, kwargs or {}, out, self._shapes):
+            self._mix()
         return out
 
     def found(self) -> list[nn.Module]:
         """Return the modules whose every call came behind the last mixing, outermost ones, without the head."""
-        if not self._complete:
+        if not self._complete or _global_hooks():
             return []
         late: dict[nn.Module, bool] = {}
         for call in self._calls:
@@ -92,6 +100,11 @@ class Recorder(TorchFunctionMode):
     def _at_head(self, head: nn.Module, args: tuple[Any, ...]) -> None:
         self._complete = not self._over and bool(args) and args[0].shape[:-1] == self._shapes[0]
         self._over = True
+
+    def _mix(self, *_: Any) -> None:
+        if not self._over:
+            self._clock += 1
+            self._mixed = self._clock
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         values = (*args, *kwargs.values())
@@ -110,7 +123,9 @@ class Recorder(TorchFunctionMode):
         return value.is_floating_point() and value.shape[:-1] in self._shapes
 
 
-def keeps_positions(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> bool:
+def keeps_positions(
+    func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, shapes: Sequence[torch.Size]
+) -> bool:
     """Return whether each position of a result [N, L, ...] or [N L, ...] follows from that position of what goes in.
 
     Args:
@@ -118,6 +133,7 @@ def keeps_positions(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out:
         args: its arguments.
         kwargs: its keyword arguments.
         out: its result.
+        shapes: [N, L] and [N L].
     """
     name = _name_of(func)
     if name in _METADATA:
@@ -125,7 +141,9 @@ def keeps_positions(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out:
     rule = _RULES.get(name)
     if rule is None or not args or not isinstance(args[0], Tensor) or kwargs.get("inplace") or "out" in kwargs:
         return False
-    return rule(args, kwargs, out)
+    # What works along the last axis must not find positions there.
+    x = args[1] if name == "addmm" else args[0]
+    return rule(args, kwargs, out) and (name not in _FEATURES or x.shape[:-1] in shapes)
 
 
 def _elementwise(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> bool:
@@ -166,15 +184,17 @@ def _addmm(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> bool:
     return len(args) == 3 and isinstance(args[0], nn.Parameter) and isinstance(args[2], nn.Parameter)
 
 
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(["view", "reshape", "flatten"], _view),
+_FEATURES: dict[str, _Rule] = {
     **dict.fromkeys(["mean", "sum", "var"], _along_last(1)),
     **dict.fromkeys(["chunk", "split"], _along_last(2)),
     **dict.fromkeys(["layer_norm", "rms_norm"], _norm),
-    "__getitem__": _whole,
     "linear": _linear,
     "addmm": _addmm,
+}
+_RULES: dict[str, _Rule] = _FEATURES | {
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(["view", "reshape", "flatten"], _view),
+    "__getitem__": _whole,
 }
 
 
@@ -182,8 +202,18 @@ def _is_same(one: Tensor, other: Any) -> bool:
     return isinstance(other, Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def _global_hooks() -> bool:
+    """Return whether others hung something on every module there is."""
+    return bool(nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks)
+
+
+def _hooks_of(module: nn.Module) -> list[Any]:
+    return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+
+
+def _is_tuning(hook: Any) -> bool:
+    """Return whether a hook is one of ours, which computes by position what it is part of."""
+    return str(getattr(getattr(hook, "__self__", hook), "__module__", "")).startswith("shoestring.tuning.")
 
 
 @lru_cache(1024)

@@ -14,9 +14,8 @@ from shoestring.data.example import Example
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
-from shoestring.models.folding import fold, foldable, folded, unfolded
+from shoestring.models.folding import fold, foldable, folded, longest_row, pads_inside, unfolded
 from shoestring.models.generation import Generator, OnText
-from shoestring.models.loading import longest_input
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
@@ -84,17 +83,16 @@ class PromptedModel:
 
         Whether it does is found out with the first such batch.
         """
-        reach, lengths = getattr(self.scorer, "reach", 0), batch["attention_mask"].sum(1)
-        if not reach or not foldable(batch) or not self.sharing.folds(self.model, reach * int(lengths.max())):
+        causal = getattr(self.scorer, "folds_causally", None)
+        if causal is None or not foldable(batch) or pads_inside(self.model, batch):
             return batch
-        if (found := fold(batch, self.pad_id, longest_input(self.model.config))) is None:
+        if not self.sharing.folds(self.model, int(batch["attention_mask"].sum(1).max()), causal=causal):
+            return batch
+        if (found := fold(batch, self.pad_id, longest_row(self.model.config))) is None:
             return batch
         if not self.sharing.settled(FOLDED):
-            shortest = {name: value[lengths.argsort(stable=True)[:2]] for name, value in batch.items()}
-            pair = self._on_device(unfolded(folded(shortest, [[1, 0]], self.pad_id)))
             with forward_only(self.model):
-                plain = self.scorer.scores(self.model, self._on_device(shortest)).flip(0)
-                self.sharing.compare(self.model, FOLDED, lambda: self.scorer.scores(self.model, pair), plain)
+                self._try_folding(batch)
         return found if self.sharing.found.get(FOLDED, False) else batch
 
     def may_share(self, way: str) -> bool:
@@ -207,6 +205,26 @@ class PromptedModel:
             alone, together = (self._on_device(collate(probe, self.pad_id, share=share)) for share in (False, True))
             plain = self.scorer.scores(self.model, alone)
             return self.sharing.compare(self.model, ROWS, lambda: self.scorer.scores(self.model, together), plain)
+
+    def _try_folding(self, batch: Batch) -> None:
+        """Find out whether two short prompts score in one row what they do alone, whatever stands beside them."""
+        order = batch["attention_mask"].sum(1).argsort(stable=True)[:2]
+        pair = {name: value[order] for name, value in batch.items()}
+
+        def in_one_row(ids: Tensor) -> Tensor:
+            row = unfolded(folded(pair | {"input_ids": ids}, [[0, 1]], self.pad_id))
+            return self.scorer.scores(self.model, self._on_device(row))
+
+        ids = pair["input_ids"]
+        plain = self.scorer.scores(self.model, self._on_device(pair))
+        if self.sharing.compare(self.model, FOLDED, lambda: in_one_row(ids), plain):
+            scores = in_one_row(ids)
+            # Each prompt in turn is replaced: by itself, backwards.
+            for place, count in enumerate(pair["attention_mask"].sum(1).tolist()):
+                moved = ids.clone()
+                moved[place, :count] = ids[place, :count].flip(0)
+                if self.sharing.leaks(self.model, FOLDED, scores[1 - place], in_one_row(moved)[1 - place]):
+                    return
 
     def _together(self, prompts: Sequence[EncodedPrompt], batch_size: int) -> tuple[int, bool]:
         """Return how many prompts may be answered together, and whether these may have different lengths.

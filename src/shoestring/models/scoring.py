@@ -27,8 +27,7 @@ class Scorer(Protocol):
     Attributes:
         has_vocabulary: whether answers have log-probabilities over a vocabulary.
 
-    One that takes folded batches (see `folding`) has a `reach` besides: how many tokens a layer must see for each token
-    of a prompt to see it whole, 1 where it looks back and 2 where it looks both ways.
+    One that takes folded batches (see `folding`) has `folds_causally` besides: whether tokens see only those before.
     """
 
     has_vocabulary: bool

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from shoestring.errors import first_line
 from shoestring.models.budget import out_of_memory
 from shoestring.models.virtual import virtual_tokens
 
@@ -25,8 +26,12 @@ _LOG = logging.getLogger(__name__)
 # its softmax in float32 whatever the weights are.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 _COARSE = 3e-2
-# What configs call the number of tokens that a layer looks back.
-_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window", "local_attention")
+# Scores of a prompt move by no more of 1 + |score| when another one in its row is replaced, in any precision: what a
+# mask hides counts exactly nothing, but for how many tokens a layer of experts is given.
+_LEAK = 1e-6
+# What configs call the number of tokens that a layer looks back, or sees with half of it on each side.
+_BOTH_SIDES = ("attention_window", "local_attention")
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "keep_window_size", *_BOTH_SIDES)
 ROWS, CACHED = "several continuations in one row", "rows behind keys and values that were kept"
 FOLDED = "several prompts in one row"
 PADDED, BESIDE = "an answer to a prompt with padding in front", "an answer beside another"
@@ -73,13 +78,28 @@ class Sharing:
                 self._refuse(model, ROWS, reason)
         return self.found.get(ROWS, True) and self.found.get(way, True)
 
-    def folds(self, model: PreTrainedModel, reach: int) -> bool:
-        """Return whether prompts may be put into one row, or were and it is exact; no layer may look less far."""
+    def folds(self, model: PreTrainedModel, longest: int, *, causal: bool) -> bool:
+        """Return whether prompts of up to `longest` tokens may be put into one row, or were and it is exact."""
         self.meet(model)
         if FOLDED not in self.found and (reason := refusal(model)) is not None:
-            self.found[FOLDED] = False
-            _LOG.info("%s: %s, for %s", type(model).__name__, _INSTEAD[FOLDED], reason)
-        return self.found.get(FOLDED, True) and (self.longest is None or reach <= self.longest)
+            self._refuse(model, FOLDED, reason)
+        if not self.found.get(FOLDED, True):
+            return False
+        window = self.longest if causal else side_of(model)
+        if window is None or longest <= window + (not causal):
+            return True
+        if not self._told:
+            self._told = True
+            _LOG.info("%s sees %d tokens around one: longer prompts are padded", type(model).__name__, window)
+        return False
+
+    def leaks(self, model: PreTrainedModel, way: str, one: Tensor, other: Tensor) -> bool:
+        """Return whether scores moved, from `one` to `other`, when what shares a row with their prompt was replaced."""
+        worst = float(((one - other).abs() / (1 + one.abs())).max())
+        if worst <= _LEAK:
+            return False
+        self._refuse(model, way, f"scores move by a share of {worst:.1g} with another prompt in the row")
+        return True
 
     def fits(self, model: PreTrainedModel, longest: int) -> bool:
         """Return whether inputs of up to `longest` tokens are seen whole by every layer."""
@@ -110,7 +130,8 @@ class Sharing:
         except Exception as error:
             if out_of_memory(error):
                 raise
-            self._refuse(model, way, f"{type(error).__name__}: {error}")
+            name, says = type(error).__name__, first_line(error)
+            self._refuse(model, way, name if says == name else f"{name}: {says}")
             return False
         coarse = model.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
         tolerance = _COARSE if coarse else _TOLERANCE.get(model.dtype, _COARSE)
@@ -122,7 +143,10 @@ class Sharing:
 
     def _refuse(self, model: PreTrainedModel, way: str, reason: str) -> None:
         self.found[way] = False
-        _LOG.warning(
+        # Padding is what everybody expects, and nothing that a user could do without.
+        level = logging.INFO if way == FOLDED else logging.WARNING
+        _LOG.log(
+            level,
             "%s does not compute %s as it does one alone (%s): %s, which costs time alone",
             type(model).__name__, way, reason, _INSTEAD.get(way, "nothing is shared that way"),
         )  # fmt: skip
@@ -143,6 +167,14 @@ def window_of(model: PreTrainedModel) -> int | None:
     config = model.config.get_text_config()
     given = [getattr(config, name, None) for name in _WINDOWS]
     return min((width for width in given if isinstance(width, int) and width > 0), default=None)
+
+
+def side_of(model: PreTrainedModel) -> int | None:
+    """Return the fewest tokens that a layer which looks both ways sees on each side, where that is limited."""
+    config = model.config.get_text_config()
+    given = {name: getattr(config, name, None) for name in _WINDOWS}
+    sides = [width // (1 + (name in _BOTH_SIDES)) for name, width in given.items() if isinstance(width, int)]
+    return min((side for side in sides if side > 0), default=None)
 
 
 def longest_of(prompts: Sequence[EncodedPrompt]) -> int:

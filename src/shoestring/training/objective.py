@@ -22,7 +22,8 @@ class Objective(ABC):
         differentiable: whether gradients exist; only zeroth-order methods take objectives without.
         needs_vocabulary: whether it reads log-probabilities over the vocabulary, which a classification head has not.
         needs_causal: whether it reads log-probabilities of the prompt, which only a causal model has.
-        folds: whether it asks of a batch for its scores and labels alone, so that prompts may share rows of tokens.
+        folds: whether it asks of a batch for its scores and labels alone, so that prompts may share rows of tokens; not
+            inherited, a class has to say so itself.
         repeats: whether a batch of it may be repeated, so that one forward pass evaluates several points.
         kinds: kinds of tasks it is defined for.
     """

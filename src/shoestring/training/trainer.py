@@ -33,6 +33,7 @@ from shoestring.training.settings import TrainSettings
 from shoestring.training.trackers import Tracking
 from shoestring.zeroth.base import ZerothOrder
 from shoestring.zeroth.closures import Closure, PerExample
+from shoestring.zeroth.engines.compiled import uncompiled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,7 +201,9 @@ class ZerothTrainer(PromptTrainer):
     def collate(self, indices: Sequence[int]) -> Batch:
         """Return the batch of training examples `indices`, with several in a row where that saves padding."""
         batch = super().collate(indices)
-        return self.job.subject.fold(batch) if self.objective.folds else batch
+        # An objective that is made of another one may well look at more than that one does.
+        folds = vars(type(self.objective)).get("folds", False)
+        return self.job.subject.fold(batch) if folds else batch
 
     def losses(self, inputs: Batch) -> Tensor:
         """Return the losses [N] of a batch that may be repeated; of a folded one, [R], whose mean is theirs."""
@@ -257,7 +260,7 @@ class ZerothTrainer(PromptTrainer):
         micro, self._micro = self._micro, []
         passes, rows = self.job.subject.passes, sum(map(examples_in, micro))
         forward, examples = passes.forward, passes.forward_examples
-        with self._reading():
+        with self._reading(micro[0]):
             before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))
         # One pass over a batch repeated for P points costs what P passes cost, and is counted so; that an engine tries
         # both ways in the first step is not counted.
@@ -268,11 +271,12 @@ class ZerothTrainer(PromptTrainer):
         self.meter.loss.add(logged)
         return logged
 
-    def _reading(self) -> AbstractContextManager[None]:
+    def _reading(self, batch: Batch) -> AbstractContextManager[None]:
         """Return a context in which passes compute only what is read, down to the last layer."""
         model = self.job.subject.model
         if self._tail is None:
-            self._tail = tail_of(model)
+            with uncompiled():
+                self._tail = tail_of(model, batch["input_ids"].shape[1])
         return tails_read(model, self._tail)
 
     def _closure(self, micro: Sequence[Batch]) -> Closure:

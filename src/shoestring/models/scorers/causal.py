@@ -33,7 +33,7 @@ class CausalScorer:
 
     has_vocabulary = True
     shares_prompts = True
-    reach = 1
+    folds_causally = True
 
     def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return candidate log-probabilities [N, C]; 0 for a candidate that is not there.

@@ -22,7 +22,7 @@ class MaskedScorer:
     """
 
     has_vocabulary = True
-    reach = 2
+    folds_causally = False
 
     def scores(self, model: PreTrainedModel, batch: Batch, *, relative: bool = False) -> Tensor:
         """Return label-word logits [N, C]; they are relative as they are."""
