@@ -210,6 +210,14 @@ def test_prompts_that_a_layer_does_not_see_whole_are_not_folded(
             torch.testing.assert_close(losses.mean(), entropy(subject, batch).mean(), rtol=1e-10, atol=1e-10)
 
 
+def test_that_a_window_keeps_prompts_apart_hides_no_warning_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    subject = double("mistral", "causal", sliding_window=19)
+    with caplog.at_level(logging.INFO, "shoestring"):
+        subject.fold(batch_of())
+        assert not subject.sharing.fits(subject.model, 25)
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+
+
 class Leaking(torch.nn.Module):
     """Lets each token see a little of the one before it, whatever the mask says, as convolutions and recurrences do."""
 

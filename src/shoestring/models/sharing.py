@@ -61,12 +61,13 @@ class Sharing:
     _about: Callable[[], PreTrainedModel | None] = lambda: None
     _asked: bool = False
     _told: bool = False
+    _told_of_window: bool = False
 
     def meet(self, model: PreTrainedModel) -> None:
         """Forget what was found out about another model."""
         if self._about() is not model:
             self._about, self.longest = weakref.ref(model), window_of(model)
-            self._asked = self._told = False
+            self._asked = self._told = self._told_of_window = False
             self.found.clear()
 
     def admits(self, model: PreTrainedModel, way: str) -> bool:
@@ -88,8 +89,8 @@ class Sharing:
         window = self.longest if causal else side_of(model)
         if window is None or longest <= window + (not causal):
             return True
-        if not self._told:
-            self._told = True
+        if not self._told_of_window:
+            self._told_of_window = True
             _LOG.info("%s sees %d tokens around one: longer prompts are padded", type(model).__name__, window)
         return False
 
