@@ -14,7 +14,7 @@ from shoestring.data.example import Example
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
-from shoestring.models.folding import fold, foldable, folded, longest_row, pads_inside, unfolded
+from shoestring.models.folding import examples_in, fold, foldable, folded, longest_row, pads_inside, unfolded
 from shoestring.models.generation import Generator, OnText
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
@@ -251,7 +251,7 @@ class PromptedModel:
 
     def _count(self, batch: Batch) -> None:
         self.passes.forward += 1
-        self.passes.forward_examples += len(batch["input_ids"])
+        self.passes.forward_examples += examples_in(batch)
 
 
 def predictions(task: Task, scores: Tensor) -> Tensor:

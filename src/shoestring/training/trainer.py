@@ -88,10 +88,18 @@ class PromptTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def collate(self, indices: Sequence[int]) -> Batch:
-        """Return the batch of training examples `indices`, with the indices in it so that errors can name them."""
+        """Return the batch of training examples `indices`, with several in a row where that saves padding.
+
+        Their indices are in it, so that errors can name them.
+        """
+        subject = self.job.subject
         prompts = self._asking.prompts(indices, self.state.global_step)
-        batch = self.objective.prepare(self.job.subject.collate(prompts), prompts)
-        return {**batch, _EXAMPLE: torch.tensor(indices)}
+        batch = {**self.objective.prepare(subject.collate(prompts), prompts), _EXAMPLE: torch.tensor(indices)}
+        # An objective that is made of another one may well look at more than that one does.
+        if not vars(type(self.objective)).get("folds", False):
+            return batch
+        with in_own_precision(subject.model):
+            return subject.fold(batch)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer from our settings."""
@@ -114,11 +122,16 @@ class PromptTrainer(Trainer):
         return self.losses(inputs).mean()
 
     def losses(self, inputs: Batch) -> Tensor:
-        """Return the losses [N] of a batch that may be repeated.
+        """Return the losses [N] of a batch that may be repeated; of a folded one, [R], whose mean is theirs.
 
         Raises:
             NonFiniteLossError: if one is NaN or infinite, unless such steps are skipped; names step and examples.
         """
+        if is_folded(inputs):
+            return refolded(self._losses(unfolded(inputs)), inputs)
+        return self._losses(inputs)
+
+    def _losses(self, inputs: Batch) -> Tensor:
         batch = {name: value for name, value in inputs.items() if name != _EXAMPLE}
         losses = self.objective.losses(self.job.subject, batch)
         skip = getattr(self.job.settings, "nonfinite", "raise") == "skip"
@@ -140,7 +153,7 @@ class PromptTrainer(Trainer):
         """Make one forward and one backward pass, and count the latter."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.job.subject.passes.backward += 1
-        self.job.subject.passes.backward_examples += len(inputs["input_ids"])
+        self.job.subject.passes.backward_examples += examples_in(inputs)
         self.meter.loss.add(loss)
         return loss
 
@@ -197,19 +210,6 @@ class ZerothTrainer(PromptTrainer):
         self._zeroth: ZerothOrder | None = None
         self._tail: Tail | None = None
         super().__init__(job, meter, callbacks)
-
-    def collate(self, indices: Sequence[int]) -> Batch:
-        """Return the batch of training examples `indices`, with several in a row where that saves padding."""
-        batch = super().collate(indices)
-        # An objective that is made of another one may well look at more than that one does.
-        folds = vars(type(self.objective)).get("folds", False)
-        return self.job.subject.fold(batch) if folds else batch
-
-    def losses(self, inputs: Batch) -> Tensor:
-        """Return the losses [N] of a batch that may be repeated; of a folded one, [R], whose mean is theirs."""
-        if not is_folded(inputs):
-            return super().losses(inputs)
-        return refolded(super().losses(unfolded(inputs)), inputs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer, and keep it unwrapped: accelerate's wrapper would swallow the loss.
