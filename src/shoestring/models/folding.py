@@ -8,6 +8,7 @@ with positions of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -16,48 +17,58 @@ from torch import Tensor, nn
 
 from shoestring.models.batch import Batch, padded
 from shoestring.models.loading import longest_input
-from shoestring.models.packing import IDS
+from shoestring.models.packing import ENDS, IDS, POSITIONS, READS, SOURCES, Row, in_line, pack, stack
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from shoestring.prompts.encoding import EncodedPrompt
+
 OWNERS, PLACES, THERE, COUNTS = "fold_owners", "fold_places", "fold_there", "fold_counts"
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+_TREES = (IDS, POSITIONS, ENDS, READS)
 # Rows may be so much longer than the longest prompt; and a batch is folded if this share of it remains, at most.
 _LONGER, _WORTH = (1.0, 1.125, 1.25, 1.5), 0.85
 
 
-def fold(batch: Batch, pad_id: int, most: int | None = None) -> Batch | None:
+def fold(batch: Batch, pad_id: int, most: int | None = None, trees: Sequence[Row] = ()) -> Batch | None:
     """Return a batch of N prompts in R rows of up to K of them; None if that would save little.
 
     Args:
-        batch: what `collate` returned, of prompts with candidates of one token.
+        batch: what `collate` returned.
         pad_id: the token to pad with.
         most: tokens that a row may have (`longest_row`).
+        trees: where candidates have several tokens, each prompt with its candidates (`pack`).
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [R, T]; `fold_owners` [R, T], which of its row's prompts a token
         belongs to, from 1, 0 for padding; `fold_places` [R, T], its place in that prompt; `fold_there` [R, K], 1 for a
         prompt, 0 where a row has no further one; `fold_counts` [R, 2], R and N in each row. All else has [R, K] for
-        [N]; where there is no further prompt, the row's first one stands again.
+        [N]; where there is no further prompt, the row's first one stands again. Of `trees` the tokens are those of
+        `stack`, and there are neither owners nor places.
     """
-    if not foldable(batch):
+    if not foldable(batch) or (is_long(batch) and not trees):
         return None
-    lengths = batch["attention_mask"].sum(1).tolist()
+    lengths = _lengths(batch, trees)
     longest = max(lengths)
     sizes = [int(longer * longest) for longer in _LONGER]
     ways = (_rows(lengths, size if most is None else max(longest, min(size, most))) for size in sizes)
     rows = min(ways, key=lambda rows: _size(rows, lengths))
     worth = _size(rows, lengths) <= _WORTH * len(lengths) * longest
-    return folded(batch, rows, pad_id) if worth else None
+    return folded(batch, rows, pad_id, trees) if worth else None
 
 
 def foldable(batch: Batch) -> bool:
-    """Return whether a batch has prompts whose scores are read in one place, and nothing that is not theirs."""
+    """Return whether a batch has prompts that are answered with candidates, and nothing that is not theirs."""
     count = len(batch["input_ids"])
     if any(not isinstance(value, Tensor) or value.shape[:1] != (count,) for value in batch.values()):
         return False
-    return "position" in batch and IDS not in batch and "option_ids" in batch and batch["option_ids"].shape[2] == 1
+    return "position" in batch and "option_ids" in batch
+
+
+def is_long(batch: Batch) -> bool:
+    """Return whether a batch has candidates of several tokens, which are read in as many places."""
+    return batch["option_ids"].shape[2] > 1
 
 
 def pads_inside(model: nn.Module, batch: Batch) -> bool:
@@ -72,19 +83,25 @@ def longest_row(config: PretrainedConfig) -> int | None:
     return min((most for most in (longest_input(config), scaled) if most is not None), default=None)
 
 
-def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int, trees: Sequence[Row] = ()) -> Batch:
     """Return a batch with these of its prompts in each row; see `fold`."""
-    lengths = batch["attention_mask"].sum(1).tolist()
-    most, size = max(map(len, rows)), max(sum(lengths[index] for index in row) for row in rows)
+    most = max(map(len, rows))
     slots = torch.tensor([[*row, *[row[0]] * (most - len(row))] for row in rows])
+    found = {name: value[slots] for name, value in batch.items() if name not in (*_TOKENS, *_TREES, SOURCES)}
+    found |= {THERE: padded([[1] * len(row) for row in rows], most, 0)}
+    found |= {COUNTS: torch.tensor([[len(rows), len(batch["labels"])]] * len(rows))}
+    return found | (_trees(found, rows, pad_id, trees) if trees else _tokens(batch, slots, rows, pad_id))
+
+
+def _tokens(batch: Batch, slots: Tensor, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """Return the tokens of rows of prompts, whose they are and where they stand, and the places to read them at."""
+    lengths, most = _lengths(batch), slots.shape[1]
+    size = max(sum(lengths[index] for index in row) for row in rows)
     starts = [list(accumulate((lengths[index] for index in row[:-1]), initial=0)) for row in rows]
     owners = [[slot for slot, index in enumerate(row, 1) for _ in range(lengths[index])] for row in rows]
     places = [[place for index in row for place in range(lengths[index])] for row in rows]
-    found = {name: value[slots] for name, value in batch.items() if name not in _TOKENS}
-    found |= {OWNERS: padded(owners, size, 0), PLACES: padded(places, size, 0)}
-    found |= {THERE: padded([[1] * len(row) for row in rows], most, 0)}
-    found |= {COUNTS: torch.tensor([[len(rows), len(lengths)]] * len(rows))}
-    found["position"] += padded(starts, most, 0)
+    found = {OWNERS: padded(owners, size, 0), PLACES: padded(places, size, 0)}
+    found |= {"position": batch["position"][slots] + padded(starts, most, 0)}
     owner = slots.gather(1, (found[OWNERS] - 1).clamp(min=0))
     for name in _TOKENS:
         padding = pad_id if name == "input_ids" else 0
@@ -92,20 +109,51 @@ def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
     return found
 
 
+def _trees(found: Batch, rows: Sequence[Sequence[int]], pad_id: int, trees: Sequence[Row]) -> Batch:
+    """Return the tokens of rows of prompts with their candidates, and where the candidates' are predicted."""
+    lines = [in_line([trees[index] for index in row]) for row in rows]
+    scored = found["option_scored"].bool()
+    sources = torch.zeros_like(found["option_scored"])
+    for line, row, there, place in zip(lines, rows, scored, sources, strict=True):
+        # The row's first prompt, where it stands again, is read where it stands.
+        again = line.sources[: int(there[0].sum())] * (len(there) - len(row))
+        place[there] = torch.tensor(line.sources + again)
+    stacked = stack(lines, pad_id)
+    return {**stacked, SOURCES: sources, "input_ids": stacked[IDS]}
+
+
+def trees_of(batch: Batch, prompts: Sequence[EncodedPrompt]) -> Sequence[Row]:
+    """Return the prompts of a batch with their candidates, where those have several tokens."""
+    return [pack([prompt]) for prompt in prompts] if is_long(batch) else ()
+
+
+def other_of(prompt: EncodedPrompt) -> EncodedPrompt:
+    """Return a prompt that takes the same places with other tokens: itself backwards, its candidates' changed about."""
+    tokens = sorted({token for option in prompt.options for token in option})
+    others = dict(zip(tokens, tokens[1:] + tokens[:1], strict=True))
+    options = tuple(tuple(others[token] for token in option) for option in prompt.options)
+    return replace(prompt, ids=prompt.ids[::-1], options=options)
+
+
+def _lengths(batch: Batch, trees: Sequence[Row] = ()) -> list[int]:
+    """Return how many tokens each prompt takes."""
+    return [len(tree.ids) for tree in trees] if trees else batch["attention_mask"].sum(1).tolist()
+
+
 def is_folded(batch: Batch) -> bool:
     """Return whether a batch is folded."""
-    return OWNERS in batch
+    return COUNTS in batch
 
 
 def unfolded(batch: Batch) -> Batch:
     """Return a folded batch whose tensors, but for its rows of tokens, have [R K] prompts as their first axis."""
-    kept = (*_TOKENS, OWNERS, PLACES, COUNTS)
+    kept = (*_TOKENS, *_TREES, OWNERS, PLACES, COUNTS)
     return {name: value if name in kept else value.flatten(0, 1) for name, value in batch.items()}
 
 
 def in_rows(batch: Batch, value: Tensor) -> Tensor:
     """Return what prompts have [R K, ...] as [R, K, ...], of an unfolded batch; of one that was never folded, as is."""
-    return value.view(len(batch[OWNERS]), -1, *value.shape[1:]) if is_folded(batch) else value
+    return value.view(len(batch[COUNTS]), -1, *value.shape[1:]) if is_folded(batch) else value
 
 
 def refolded(losses: Tensor, batch: Batch) -> Tensor:

@@ -118,6 +118,17 @@ def pack(prompts: Sequence[EncodedPrompt], behind: int = 0) -> Row:
     return Row(ids, positions, ends, reads, [number[places[node]] for node in asked], targets)
 
 
+def in_line(rows: Sequence[Row]) -> Row:
+    """Return rows one behind the other in one, each of which sees itself alone."""
+    ids, positions, ends, reads, sources, targets = ([] for _ in range(6))
+    for row in rows:
+        sources += [len(reads) + source for source in row.sources]
+        reads += [len(ids) + place for place in row.reads]
+        ends += [len(ids) + end for end in row.ends]
+        ids, positions, targets = ids + row.ids, positions + row.positions, targets + row.targets
+    return Row(ids, positions, ends, reads, sources, targets)
+
+
 def stack(rows: Sequence[Row], pad_id: int) -> Batch:
     """Return rows as tensors: ids, positions and ends [N, T], reads [N, R]; what pads a row sees itself alone."""
     length, reads = max(len(row.ids) for row in rows), max(len(row.reads) for row in rows)

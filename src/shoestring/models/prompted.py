@@ -14,7 +14,18 @@ from shoestring.data.example import Example
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
-from shoestring.models.folding import examples_in, fold, foldable, folded, longest_row, pads_inside, unfolded
+from shoestring.models.folding import (
+    examples_in,
+    fold,
+    foldable,
+    folded,
+    is_long,
+    longest_row,
+    other_of,
+    pads_inside,
+    trees_of,
+    unfolded,
+)
 from shoestring.models.generation import Generator, OnText
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
@@ -78,21 +89,26 @@ class PromptedModel:
         """
         return collate(prompts, self.pad_id, share=self._shares([prompt.taught or prompt for prompt in prompts]))
 
-    def fold(self, batch: Batch) -> Batch:
-        """Return a collated batch with several prompts in a row, where that saves padding and the model computes it.
+    def fold(self, batch: Batch, prompts: Sequence[EncodedPrompt]) -> Batch:
+        """Return a batch of prompts with several in a row, where that saves padding and the model computes it.
 
         Whether it does is found out with the first such batch.
+
+        Args:
+            batch: what `prompts` were collated to.
+            prompts: N encoded prompts.
         """
         causal = getattr(self.scorer, "folds_causally", None)
-        if causal is None or not foldable(batch) or pads_inside(self.model, batch):
+        if causal is None or not foldable(batch) or pads_inside(self.model, batch) or (is_long(batch) and not causal):
             return batch
-        if not self.sharing.folds(self.model, int(batch["attention_mask"].sum(1).max()), causal=causal):
+        prompts = [prompt.taught or prompt for prompt in prompts]
+        if not self.sharing.folds(self.model, longest_of(prompts), causal=causal):
             return batch
-        if (found := fold(batch, self.pad_id, longest_row(self.model.config))) is None:
+        if (found := fold(batch, self.pad_id, longest_row(self.model.config), trees_of(batch, prompts))) is None:
             return batch
         if not self.sharing.settled(FOLDED):
             with forward_only(self.model):
-                self._try_folding(batch)
+                self._try_folding(prompts)
         return found if self.sharing.found.get(FOLDED, False) else batch
 
     def may_share(self, way: str) -> bool:
@@ -206,23 +222,22 @@ class PromptedModel:
             plain = self.scorer.scores(self.model, alone)
             return self.sharing.compare(self.model, ROWS, lambda: self.scorer.scores(self.model, together), plain)
 
-    def _try_folding(self, batch: Batch) -> None:
+    def _try_folding(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Find out whether two short prompts score in one row what they do alone, whatever stands beside them."""
-        order = batch["attention_mask"].sum(1).argsort(stable=True)[:2]
-        pair = {name: value[order] for name, value in batch.items()}
+        # Candidates of several tokens are the harder part, where there are any.
+        pair = sorted(prompts, key=lambda prompt: (max(map(len, prompt.options)) == 1, len(prompt.ids)))[:2]
 
-        def in_one_row(ids: Tensor) -> Tensor:
-            row = unfolded(folded(pair | {"input_ids": ids}, [[0, 1]], self.pad_id))
+        def in_one_row(pair: Sequence[EncodedPrompt]) -> Tensor:
+            batch = collate(pair, self.pad_id)
+            row = unfolded(folded(batch, [[0, 1]], self.pad_id, trees_of(batch, pair)))
             return self.scorer.scores(self.model, self._on_device(row))
 
-        ids = pair["input_ids"]
-        plain = self.scorer.scores(self.model, self._on_device(pair))
-        if self.sharing.compare(self.model, FOLDED, lambda: in_one_row(ids), plain):
-            scores = in_one_row(ids)
-            # Each prompt in turn is replaced: by itself, backwards.
-            for place, count in enumerate(pair["attention_mask"].sum(1).tolist()):
-                moved = ids.clone()
-                moved[place, :count] = ids[place, :count].flip(0)
+        plain = self.scorer.scores(self.model, self._on_device(collate(pair, self.pad_id)))
+        if self.sharing.compare(self.model, FOLDED, lambda: in_one_row(pair), plain):
+            scores = in_one_row(pair)
+            for place, prompt in enumerate(pair):
+                moved = [*pair]
+                moved[place] = other_of(prompt)
                 if self.sharing.leaks(self.model, FOLDED, scores[1 - place], in_one_row(moved)[1 - place]):
                     return
 

@@ -22,8 +22,8 @@ class Objective(ABC):
         differentiable: whether gradients exist; only zeroth-order methods take objectives without.
         needs_vocabulary: whether it reads log-probabilities over the vocabulary, which a classification head has not.
         needs_causal: whether it reads log-probabilities of the prompt, which only a causal model has.
-        folds: whether it asks of a batch for its scores and labels alone, so that prompts may share rows of tokens; not
-            inherited, a class has to say so itself.
+        folds: whether it asks of a batch for scores, log-probabilities of answers and what examples have one by one, so
+            that prompts may share rows of tokens; not inherited, a class has to say so itself.
         repeats: whether a batch of it may be repeated, so that one forward pass evaluates several points.
         kinds: kinds of tasks it is defined for.
     """
@@ -34,6 +34,10 @@ class Objective(ABC):
     folds: ClassVar[bool] = False
     repeats: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]]
+
+    def narrow(self, prompts: Sequence[EncodedPrompt]) -> Sequence[EncodedPrompt]:
+        """Return prompts without what the losses do not read."""
+        return prompts
 
     def prepare(self, batch: Batch, prompts: Sequence[EncodedPrompt]) -> Batch:
         """Return a batch with what the losses need besides.

@@ -93,13 +93,13 @@ class PromptTrainer(Trainer):
         Their indices are in it, so that errors can name them.
         """
         subject = self.job.subject
-        prompts = self._asking.prompts(indices, self.state.global_step)
+        prompts = self.objective.narrow(self._asking.prompts(indices, self.state.global_step))
         batch = {**self.objective.prepare(subject.collate(prompts), prompts), _EXAMPLE: torch.tensor(indices)}
         # An objective that is made of another one may well look at more than that one does.
         if not vars(type(self.objective)).get("folds", False):
             return batch
         with in_own_precision(subject.model):
-            return subject.fold(batch)
+            return subject.fold(batch, prompts)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer from our settings."""

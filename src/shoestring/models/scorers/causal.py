@@ -44,7 +44,8 @@ class CausalScorer:
         if options.shape[2] == 1:
             return self._one_token(model, batch, relative=relative)
         if IDS in batch:
-            return (log_probs(model, batch, batch[SOURCES], options) * scored).sum(-1)
+            found = log_probs(model, batch, in_rows(batch, batch[SOURCES]), in_rows(batch, options))
+            return (found.view_as(scored) * scored).sum(-1)
         return self._repeated(model, batch, options, batch["option_mask"], scored)
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -52,7 +53,10 @@ class CausalScorer:
         rows = torch.arange(len(batch["labels"]), device=batch["labels"].device)
         names = ("option_ids", "option_mask", "option_scored")
         answer, mask, scored = (batch[name][rows, batch["labels"]][:, None] for name in names)
-        sums = self._repeated(model, batch, answer, mask, scored)[:, 0]
+        if is_folded(batch):
+            sums = self.scores(model, batch)[rows, batch["labels"]]
+        else:
+            sums = self._repeated(model, batch, answer, mask, scored)[:, 0]
         return sums, scored[:, 0].sum(-1).to(sums.dtype)
 
     def text_log_probs(self, model: PreTrainedModel, batch: Batch) -> Tensor:

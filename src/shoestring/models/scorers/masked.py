@@ -31,9 +31,9 @@ class MaskedScorer:
 
     def answer_log_probs(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log p(right label word at the mask), normalised over the vocabulary [N], and ones [N]."""
-        logits = logits_at(model, model_inputs(model, batch), batch["position"][:, None])
+        logits = logits_at(model, model_inputs(model, batch), in_rows(batch, batch["position"])).flatten(0, -2)
         answer = batch["option_ids"][:, :, 0].gather(1, batch["labels"][:, None])
-        log_probs = logits[:, 0].log_softmax(-1).gather(1, answer)[:, 0]
+        log_probs = logits.log_softmax(-1).gather(1, answer)[:, 0]
         return log_probs, torch.ones_like(log_probs)
 
 

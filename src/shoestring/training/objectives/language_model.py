@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,10 @@ class PerToken(Objective):
 
     differentiable = True
     needs_vocabulary = True
+
+    def narrow(self, prompts: Sequence[EncodedPrompt]) -> Sequence[EncodedPrompt]:
+        """Return the prompts with their right answers as only candidates."""
+        return [_answered(prompt.taught or prompt) for prompt in prompts]
 
     @abstractmethod
     def log_probs(self, subject: PromptedModel, batch: Batch) -> Tensor:
@@ -50,6 +55,7 @@ class LanguageModel(PerToken):
     Source: Malladi et al. 2023 (MeZO), appendix E (`only_train_option`).
     """
 
+    folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice", "generation"})
 
     def log_probs(self, subject: PromptedModel, batch: Batch) -> Tensor:
@@ -60,6 +66,12 @@ class LanguageModel(PerToken):
         """Return how many tokens of each right answer are scored [N]."""
         rows = torch.arange(len(batch["labels"]), device=batch["labels"].device)
         return batch["option_scored"][rows, batch["labels"]].sum(-1)
+
+
+def _answered(prompt: EncodedPrompt) -> EncodedPrompt:
+    label = int(prompt.label)
+    scored = prompt.scored_lengths[label : label + 1]
+    return replace(prompt, options=prompt.options[label : label + 1], scored=scored, label=0, right=())
 
 
 OBJECTIVES.register("language-model")(LanguageModel())
