@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from shoestring.models.folding import (
     is_folded,
     longest_row,
     refolded,
+    row_losses,
     unfolded,
 )
 from shoestring.models.packing import in_line, pack
@@ -401,7 +403,7 @@ def test_every_engine_makes_the_same_steps(
         optimizer = Optimizer(named, lr=1e-2, eps=1e-3, engine=how, directions=directions)
 
         def losses(part: Batch, subject: PromptedModel = subject) -> Tensor:
-            return refolded(entropy(subject, unfolded(part)), part) if is_folded(part) else entropy(subject, part)
+            return row_losses(partial(entropy, subject), part)
 
         for _ in range(4):
             optimizer.step(PerExample(losses, [batch]))

@@ -14,7 +14,7 @@ from shoestring.bench.settings import Workload
 from shoestring.bench.shapes import Shape
 from shoestring.errors import ModelError
 from shoestring.models.batch import Batch
-from shoestring.models.folding import fold, is_folded, refolded, unfolded
+from shoestring.models.folding import fold, row_losses
 from shoestring.models.scoring import SCORERS
 from shoestring.models.tail import Tail, tail_of
 from shoestring.seeds import torch_stream
@@ -50,9 +50,7 @@ class Work:
 
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy over the candidates [N]; logits are made only where they are read."""
-        if is_folded(batch):
-            return refolded(self._losses(unfolded(batch)), batch)
-        return self._losses(batch)
+        return row_losses(self._losses, batch)
 
     def _losses(self, batch: Batch) -> Tensor:
         scores = SCORERS.get(self.shape.kind).scores(self.model, batch, relative=True)

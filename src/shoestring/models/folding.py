@@ -7,7 +7,7 @@ with positions of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -162,6 +162,11 @@ def refolded(losses: Tensor, batch: Batch) -> Tensor:
     sums = losses.view_as(batch[THERE]).masked_fill(batch[THERE] == 0, 0).sum(1)
     rows, prompts = batch[COUNTS].to(sums.dtype).unbind(1)
     return sums * rows / prompts
+
+
+def row_losses(losses: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Return `losses` [N] of a batch; of a folded one a number for each row [R], whose mean is theirs."""
+    return refolded(losses(unfolded(batch)), batch) if is_folded(batch) else losses(batch)
 
 
 def examples_in(batch: Batch) -> int:

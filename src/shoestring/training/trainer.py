@@ -19,7 +19,7 @@ from shoestring.files import saving
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.evaluation import answers_of, evaluate
-from shoestring.models.folding import examples_in, is_folded, refolded, unfolded
+from shoestring.models.folding import examples_in, row_losses
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.tail import Tail, tail_of, tails_read
 from shoestring.prompts.encoding import EncodedPrompt
@@ -127,9 +127,7 @@ class PromptTrainer(Trainer):
         Raises:
             NonFiniteLossError: if one is NaN or infinite, unless such steps are skipped; names step and examples.
         """
-        if is_folded(inputs):
-            return refolded(self._losses(unfolded(inputs)), inputs)
-        return self._losses(inputs)
+        return row_losses(self._losses, inputs)
 
     def _losses(self, inputs: Batch) -> Tensor:
         batch = {name: value for name, value in inputs.items() if name != _EXAMPLE}
