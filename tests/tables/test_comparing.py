@@ -189,6 +189,23 @@ def test_a_group_of_two_methods_and_sides_with_nothing_in_common_are_refused(tmp
         compared(f"{tmp_path}@seed=13,method=mezo", f"{tmp_path}@seed=21,method=mezo")
 
 
+def test_a_group_of_another_method_for_each_seed_is_refused(tmp_path: Path) -> None:
+    for seed, method in ((13, "mezo"), (21, "adam")):
+        write(tmp_path / "a", record(0.5, method=method, seed=seed))
+        write(tmp_path / "b", record(0.5, method="zero-shot", seed=seed))
+    with pytest.raises(RunFolderError, match=r"runs on SST-2 differ in method.kind \(adam, mezo\)"):
+        compared(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_group_may_name_one_folder_of_a_model_by_two_paths(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for seed, name in ((13, tmp_path / "model"), (21, tmp_path / "a" / ".." / "model")):
+        run = record(0.5, seed=seed, model__name=str(name)).model_copy(update={"model_fingerprint": "one"})
+        write(tmp_path / "a", run)
+        write(tmp_path / "b", record(0.5, method="zero-shot", seed=seed))
+    assert compared(tmp_path / "a", tmp_path / "b").notes[0] == "seeds 13, 21"
+
+
 def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
     for rate in (1e-6, 1e-5):
         write(tmp_path, record(method__lr=rate))
