@@ -225,6 +225,15 @@ def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
     assert len(select(str(mail)).records) == 1
 
 
+def test_a_value_with_commas_selects_as_it_is_shown(tmp_path: Path) -> None:
+    for columns in (["a", "b"], ["a"]):
+        write(tmp_path, record(data__text_columns=columns))
+    (run,) = select(f'{tmp_path}@data.text_columns=["a", "b"],method=mezo').records
+    assert run.config["data"]["text_columns"] == ["a", "b"]
+    with pytest.raises(RunFolderError, match=r"none of the 2 runs there .* is meant: method.kind is mezo$"):
+        select(f"{tmp_path}@method=mezo,adam")
+
+
 def test_runs_without_answers_and_folders_without_records_say_so(tmp_path: Path) -> None:
     place = write(tmp_path / "runs", record())
     (place / PREDICTIONS).unlink(missing_ok=True)
