@@ -93,6 +93,16 @@ def test_seeds_are_put_together_and_answers_counted() -> None:
     assert one.answers[0].shares[1] == pytest.approx((share + 2 * (1 - share)) / 3)
 
 
+def test_answers_are_counted_out_of_all_seeds_also_where_not_all_are_shown() -> None:
+    collected = Examples(task("SQuAD"), "token-f1")
+    for answer in ("a", "b", "c", "d", "e", "a"):
+        collected.add(0, [{"split": "test", "uid": "test:0", "golds": ["x"], "prediction": answer}])
+    (hard,) = collected.hardest(1)
+    assert hard.answers[0].said[0] == ("a", 2)
+    assert len(hard.answers[0].said) < 5
+    assert hard.answers[0].runs == 6
+
+
 def test_examples_that_all_rows_were_asked_come_first() -> None:
     common, alone = said("1", "1", [0.0, 1.0]), said("1", "0", [9.0, 0.0], uid="test:7")
     found = hardest("SST-2", {0: [common, alone], 1: [common]})

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 MOST_CLASSES = 24
 """Labels of a task whose confusions are shown; of more, numbers for each class alone."""
+SAID = 4
+"""Different answers of one row that are shown of an example."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,15 @@ class Answer:
 
     Attributes:
         row: number of the table's row.
-        said: answer -> how many seeds gave it, the most frequent first.
+        said: answer -> how many seeds gave it, the most frequent first; the first few.
+        runs: how many seeds answered.
         worth: mean over seeds: 1 for right and 0 for wrong; of written answers the metric; of values the distance.
         shares: softmax over the candidates' scores, mean over seeds; () where there are none.
     """
 
     row: int
     said: tuple[tuple[str, int], ...]
+    runs: int
     worth: float
     shares: tuple[float, ...]
 
@@ -173,7 +177,8 @@ class Examples:
             known = right and len(shares) == len(names)
             lacking = 1 - max(shares[at] for at in right) if known else 1 - worth
             troubles.append(worth if self._kind == "regression" else lacking)
-            answers.append(Answer(row, tuple(said.answers.most_common(4)), worth, shares if known else ()))
+            few = tuple(said.answers.most_common(SAID))
+            answers.append(Answer(row, few, len(said.worths), worth, shares if known else ()))
         trouble = statistics.fmean(troubles)
         return Hard(uid, gold, names, self._prompts.get(uid), trouble, tuple(answers))
 
