@@ -53,6 +53,18 @@ def test_latex_escapes_and_uses_booktabs() -> None:
     assert r"failed:\par" in text
 
 
+@pytest.mark.parametrize("label", ["*cls**sent_0*", '["a", "b"]'])
+def test_no_row_of_latex_begins_with_what_the_end_of_a_row_takes_as_its_argument(label: str) -> None:
+    row = as_latex(replace(ODD, rows=((Cell(label, (label,)), ODD.rows[0][1]),))).splitlines()[7]
+    assert row.startswith("{}" + label[0])
+
+
+def test_options_of_a_command_keep_their_hyphens_in_latex() -> None:
+    text = as_latex(replace(ODD, notes=("shoestring run --seeds 13",)))
+    assert "run -{}-seeds 13" in text
+    assert "1.0 (--, 1)" in text
+
+
 def test_csv_reads_back_to_the_very_numbers() -> None:
     text = as_csv(ODD)
     assert text.endswith("\r\n")

@@ -174,8 +174,12 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text).replace(" x 100", r" $\times$ 100")
+    # Two hyphens, as of an option in a command, would be set as a dash.
+    parts = ("".join(_LATEX.get(char, char) for char in part) for part in text.split("--"))
+    return "-{}-".join(parts).replace(" x 100", r" $\times$ 100")
 
 
 def _latex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(_latex, texts)) + r" \\"
+    line = " & ".join(map(_latex, texts)) + r" \\"
+    # The end of the row before takes these for an argument of its own.
+    return "{}" + line if line.startswith(("*", "[")) else line
