@@ -102,6 +102,33 @@ def test_on_a_terminal_no_number_is_cut_and_costs_go_below_where_they_do_not_fit
     assert [one for part in parts for one in part.columns[2:]] == [*table.columns[2:]]
 
 
+def shown(table: TableData, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(*as_rich(table, width))
+    return console.export_text()
+
+
+def test_on_a_narrow_terminal_labels_are_folded_and_never_cut() -> None:
+    text = shown(tabulate([record(0.5, method=method) for method in ("zero-shot", "mezo")], Layout(costs=False)), 34)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 34
+    lines = text.splitlines()
+    (at,) = (at for at, line in enumerate(lines) if "zero" in line)
+    assert "".join(line.split()[1] for line in lines[at : at + 2]) == "zero-shot"
+
+
+def test_a_table_of_labels_alone_is_shown() -> None:
+    cells = ((Cell("method.lr", ("method.lr",)), Cell("0.1", ("0.1",))),)
+    table = TableData((Column("", "left", ("",)), Column("A", "left", ("A",))), cells, "settings that differ")
+    assert "method.lr   0.1" in shown(table, 80)
+
+
+def test_a_head_breaks_only_where_it_is_wider_than_its_column() -> None:
+    columns = (Column("B - A", "right", ("a",)), Column("p flips", "right", ("b",)))
+    table = TableData(columns, ((Cell("+10.0", (1,)), Cell("0.2", (1,))),), "")
+    assert [line.split() for line in shown(table, 80).splitlines()[1:3]] == [["p"], ["B", "-", "A", "flips"]]
+
+
 def test_csv_has_an_empty_field_where_a_label_tells_nothing_apart() -> None:
     table = replace(ODD, rows=((Cell(NOTHING, (NOTHING,)), ODD.rows[0][1]),))
     assert list(csv.reader(io.StringIO(as_csv(table), newline="")))[1][0] == ""
