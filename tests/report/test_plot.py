@@ -97,6 +97,20 @@ def test_labels_below_an_axis_do_not_run_into_each_other(peaks: tuple[int, ...],
     assert all(one[1] < other[0] for one, other in itertools.pairwise(ticks))
 
 
+def test_where_nothing_cost_anything_there_is_one_place_to_be(tmp_path: Path) -> None:
+    made.put(tmp_path, record(0.6, method="zero-shot"))
+    texts, width = texts_of(figure_of([tmp_path], "forward-passes"))
+    (place,) = ((left, right) for text, left, right in texts if text == "0")
+    assert 0.4 * width < place[0] < place[1] < 0.7 * width
+
+
+def test_steps_are_whole(tmp_path: Path) -> None:
+    made.put(tmp_path, record(), curve=made.curve(4, 1, 0.8))
+    texts, _ = texts_of(figure_of([tmp_path], "steps"))
+    assert {"0", "1", "2", "3", "4"} <= {text for text, *_ in texts}
+    assert not [text for text, *_ in texts if text.endswith(".5")]
+
+
 @pytest.mark.parametrize("name", ["$x$", r"$\frac$", "_a", "a_b^c"])
 def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
     made.put(tmp_path, record(model__name=name))

@@ -181,10 +181,14 @@ def _series(axes: Any, series: Series, panel: Panel, figure: Figure) -> Any:
 def _horizontal(axes: Any, panel: Panel, figure: Figure) -> None:
     xs = [point.x for series in panel.series for point in series.points]
     positive = [x for x in xs if x > 0]
-    if not figure.x.log or not positive:
+    if not figure.x.log:
         axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # Steps and passes are counted.
         return
-    if len(positive) == len(xs):
+    if not positive:  # Where nothing cost anything, there is one place to be.
+        axes.set_xlim(-1, 1)
+        ticks = [0.0]
+    elif len(positive) == len(xs):
         axes.set_xscale("log")
         room = max((max(xs) / min(xs)) ** 0.06, 1.15)
         axes.set_xlim(min(xs) / room, max(xs) * room)
