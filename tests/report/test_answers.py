@@ -114,6 +114,19 @@ def test_the_same_uid_with_another_answer_is_another_example() -> None:
     assert sorted(one.gold for one in found) == [("0",), ("1",)]
 
 
+def test_examples_of_two_test_sets_are_never_put_together() -> None:
+    first = [said("1", "1", uid="test:0", prompt="good"), said("0", "0", uid="test:1", prompt="bad")]
+    other = [said("1", "0", uid="test:0", prompt="great"), said("1", "0", uid="test:1", prompt="nice")]
+    part = first[:1]
+    found = hardest("SST-2", {0: first, 1: other, 2: part})
+    assert sorted((one.uid, one.prompt, [answer.row for answer in one.answers]) for one in found) == [
+        ("test:0", "good", [0, 2]),
+        ("test:0", "great", [1]),
+        ("test:1", "bad", [0]),
+        ("test:1", "nice", [1]),
+    ]
+
+
 def test_of_candidates_of_an_examples_own_shares_are_known_where_they_were_kept() -> None:
     kept = said("a cat", "a dog", [1.0, 0.0], candidates=["a dog", "a cat"], prompt="?")
     other = said("yes", "no", [1.0, 0.0, 0.0], uid="test:5")

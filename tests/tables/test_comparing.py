@@ -131,6 +131,9 @@ def test_answers_to_other_questions_and_values_are_no_flips(tmp_path: Path) -> N
         tmp_path, record(0.5, seed=21), [(uid, "1" if gold == "0" else "0", said) for uid, gold, said in ROWS]
     )
     assert compared(place, other).flips == ()
+    assert compared(place, other).notes[-1] == (
+        "answers on test are not compared where the test sets are others: test:0 has another right answer"
+    )
     several = {"split": "test", "uid": "test:0", "golds": ["a", "b"], "prediction": "b", "scores": []}
     value = {"split": "test", "uid": "test:1", "label": 2.5, "prediction": 2.0, "scores": []}
     (place / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (several, value)))
@@ -138,6 +141,12 @@ def test_answers_to_other_questions_and_values_are_no_flips(tmp_path: Path) -> N
     assert (flips.both, flips.total) == (1, 1)
     (place / "predictions.jsonl").unlink()
     assert any("answers are not compared" in note for note in compared(place, place).notes)
+
+
+def test_answers_to_another_test_set_are_no_flips_where_a_right_answer_is_the_same_by_chance(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", record(0.5))
+    b = write(tmp_path / "b", record(0.5), [("test:0", "1", "0"), ("test:1", "1", "0"), ("test:2", "1", "0")])
+    assert compared(a, b).flips == ()
 
 
 def test_groups_are_compared_seed_by_seed_with_the_trials_that_dev_chose(tmp_path: Path) -> None:

@@ -244,16 +244,28 @@ def _flips(
     pairs: Sequence[tuple[Record, Record]], folders: Sequence[tuple[Path, Path]], notes: list[str]
 ) -> Iterable[Flips]:
     counts: dict[str, list[tuple[str, bool, bool, bool]]] = defaultdict(list)
+    others: dict[str, str] = {}
     for places, before in zip(folders, _told_apart(pairs), strict=True):
         try:
             left, right = map(_answers, places)
         except DataError as error:
             notes.append(f"answers are not compared: {error}")
             return
-        for key in (key for key in left if key in right and _gold(left[key]) == _gold(right[key])):
+        shared = [key for key in left if key in right]
+        # Examples are named by their lines: where a right answer is not the same, neither are the files.
+        differing = {key[0]: key[1] for key in reversed(shared) if _gold(left[key]) != _gold(right[key])}
+        for split, uid in differing.items():
+            others.setdefault(split, before + uid)
+        for key in shared:
             split, uid = key
+            if split in differing:
+                continue
             said = left[key]["prediction"] != right[key]["prediction"]
             counts[split].append((before + uid, _right(left[key]), _right(right[key]), said))
+    notes += [
+        f"answers on {split} are not compared where the test sets are others: {uid} has another right answer"
+        for split, uid in others.items()
+    ]
     for split, rows in counts.items():
         lost, gained = ([uid for uid, a, b, _ in rows if (a, b) == which] for which in ((True, False), (False, True)))
         both = sum(a and b for _, a, b, _ in rows)
