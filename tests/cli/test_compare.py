@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
 from cli.conftest import Shell
+from shoestring.cli import screen
+from shoestring.cli.compare import compare
 
 
 def test_two_runs_are_compared(shell: Shell, runs: Path) -> None:
@@ -19,6 +25,17 @@ def test_two_runs_are_compared(shell: Shell, runs: Path) -> None:
 def test_groups_of_runs_are_compared_with_tests(shell: Shell, runs: Path) -> None:
     out, _ = shell("compare", f"{runs}@method=mezo", f"{runs}@method=mezo")
     assert "A B B - A p t p flips" in [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_on_a_terminal_no_line_is_broken_within_a_table(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=60, force_terminal=True, color_system=None, file=io.StringIO(), record=True)
+    monkeypatch.setattr(screen, "out", lambda: console)
+    compare(f"{runs}@method=mezo", f"{runs}@method=mezo")
+    lines = console.export_text().splitlines()
+    rows = [line for line in lines if "SST-2 test accuracy" in line]
+    assert [line.count("(10.0, 2)") for line in rows] == [1, 1, 0]
+    assert "+0.0" in rows[1]
+    assert max(map(len, lines)) <= 60
 
 
 def test_a_comparison_as_json(shell: Shell, runs: Path) -> None:

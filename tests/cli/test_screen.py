@@ -32,6 +32,14 @@ def test_without_a_terminal_nothing_is_drawn(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_letter_that_the_screen_does_not_have_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    screen.out().print("50.0 (–, 1)")  # noqa: RUF001 - the dash of tables
+    sys.stdout.flush()
+    assert written.getvalue() == b"50.0 (?, 1)\n"
+
+
 def test_bars_are_drawn_on_stderr_and_stdout_stays_clean(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,16 @@ def test_seeds_are_put_together_and_answers_counted() -> None:
     assert one.answers[0].shares[1] == pytest.approx((share + 2 * (1 - share)) / 3)
 
 
+def test_answers_are_counted_out_of_all_seeds_also_where_not_all_are_shown() -> None:
+    collected = Examples(task("SQuAD"), "token-f1")
+    for answer in ("a", "b", "c", "d", "e", "a"):
+        collected.add(0, [{"split": "test", "uid": "test:0", "golds": ["x"], "prediction": answer}])
+    (hard,) = collected.hardest(1)
+    assert hard.answers[0].said[0] == ("a", 2)
+    assert len(hard.answers[0].said) < 5
+    assert hard.answers[0].runs == 6
+
+
 def test_examples_that_all_rows_were_asked_come_first() -> None:
     common, alone = said("1", "1", [0.0, 1.0]), said("1", "0", [9.0, 0.0], uid="test:7")
     found = hardest("SST-2", {0: [common, alone], 1: [common]})
@@ -102,6 +112,19 @@ def test_examples_that_all_rows_were_asked_come_first() -> None:
 def test_the_same_uid_with_another_answer_is_another_example() -> None:
     found = hardest("SST-2", {0: [said("1", "1", [0.0, 1.0])], 1: [said("0", "1", [0.0, 1.0])]})
     assert sorted(one.gold for one in found) == [("0",), ("1",)]
+
+
+def test_examples_of_two_test_sets_are_never_put_together() -> None:
+    first = [said("1", "1", uid="test:0", prompt="good"), said("0", "0", uid="test:1", prompt="bad")]
+    other = [said("1", "0", uid="test:0", prompt="great"), said("1", "0", uid="test:1", prompt="nice")]
+    part = first[:1]
+    found = hardest("SST-2", {0: first, 1: other, 2: part})
+    assert sorted((one.uid, one.prompt, [answer.row for answer in one.answers]) for one in found) == [
+        ("test:0", "good", [0, 2]),
+        ("test:0", "great", [1]),
+        ("test:1", "bad", [0]),
+        ("test:1", "nice", [1]),
+    ]
 
 
 def test_of_candidates_of_an_examples_own_shares_are_known_where_they_were_kept() -> None:

@@ -175,6 +175,22 @@ def test_figures_change_with_their_buttons_and_rows_can_be_left_out(browser: Any
         assert costs.locator(".values tbody tr").count() == 8
 
 
+def test_what_stands_beside_an_axis_leaves_its_numbers_room(browser: Any, tmp_path: Path) -> None:
+    made.put(tmp_path, record(0.6))  # Alone it has an axis of halves: 59.5, 60, 60.5.
+    write_report([tmp_path], tmp_path)
+    with Page(browser, tmp_path / "index.html") as page:
+        boxes = page.evaluate(
+            """() => [...document.querySelectorAll("#costs svg.chart text")].map((one) => {
+              const { left, right } = one.getBoundingClientRect();
+              return [one.textContent, left, right];
+            })"""
+        )
+    (beside,) = (right for text, _, right in boxes if text.startswith("accuracy on"))
+    numbers = [left for text, left, _ in boxes if text in ("59.5", "60.5")]
+    assert len(numbers) == 2
+    assert min(numbers) > beside
+
+
 def test_a_point_says_what_it_is(browser: Any, report: Path) -> None:
     with Page(browser, report) as page:
         point = page.locator("#costs figure path[transform]").first

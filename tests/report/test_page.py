@@ -267,7 +267,7 @@ def test_what_is_left_out_of_many_runs_is_said(runs: Path) -> None:
     assert len(data["examples"][0]["examples"]) == 1
     assert any("show the 2 of 4 rows that do best on dev" in note for note in data["notes"])
     assert any("predictions of 7 more runs were not read" in note for note in data["notes"])
-    assert render(data, "many")
+    assert "48 runs, 2 tasks, 3 seeds<" in render(data, "many")
 
 
 def test_a_column_without_any_of_the_rows_that_fit_has_no_panel(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from shoestring.report.drawing import COLOURS, SHAPES, drawn, format_of, save
 from shoestring.report.figures import cost_figure
 from shoestring.report.page import __file__ as page_file
 from shoestring.report.plot import figure_of
-from shoestring.report.series import AXES, COSTS
+from shoestring.report.series import AXES, COSTS, Figure
 from shoestring.tables.table import arrange
 
 STARTS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
@@ -51,6 +52,70 @@ def test_every_axis_has_a_figure(x: str, runs: Path) -> None:
     assert figure.x.name == x
     assert figure.joined == (x == "steps")
     assert drawn(figure, "png")
+
+
+def texts_of(figure: Figure) -> tuple[list[tuple[str, float, float]], float]:
+    """Return each text of a drawn figure with its left and right end in points, and the figure's width."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.text import Text
+
+    found: list[Canvas] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Canvas, "savefig", lambda self, *_, **__: found.append(self))
+        drawn(figure, "png")
+    (canvas,) = found
+    paper = FigureCanvasAgg(canvas)
+    paper.draw()
+    pen = paper.get_renderer()
+    shown = [one for one in canvas.findobj(Text) if isinstance(one, Text) and one.get_visible() and one.get_text()]
+    boxes = [(one.get_text(), one.get_window_extent(pen)) for one in shown]
+    return [(text, box.x0, box.x1) for text, box in boxes], canvas.bbox.width
+
+
+@pytest.mark.parametrize("length", [12, 90])
+def test_a_legend_of_twenty_rows_is_not_cut_off(length: int, tmp_path: Path) -> None:
+    for at in range(20):
+        made.put(tmp_path, record(model__name=f"{at:02d}{'m' * length}"))
+    texts, width = texts_of(figure_of([tmp_path], "seconds"))
+    legend = [(left, right) for text, left, right in texts if "mmm" in text]
+    assert len(legend) == 20
+    assert min(left for left, _ in legend) > 0
+    assert max(right for _, right in legend) < width
+
+
+@pytest.mark.parametrize("peaks", [(4, 9, 75), (5, 6), (159, 160), (7,), (1, 10**6)])
+def test_labels_below_an_axis_do_not_run_into_each_other(peaks: tuple[int, ...], tmp_path: Path) -> None:
+    for at, peak in enumerate(peaks):
+        run = record(seed=at, model__name=f"m{at}")
+        assert run.memory is not None
+        made.put(tmp_path, run.model_copy(update={"memory": run.memory.model_copy(update={"fit": peak << 20})}))
+    texts, _ = texts_of(figure_of([tmp_path], "memory"))
+    labels = sorted((left, right) for text, left, right in texts if text.rstrip("kM").replace(".", "").isdigit())
+    ticks = [pair for pair in labels if pair[0] > labels[0][1]]  # Not those of the vertical axis.
+    assert len(ticks) >= 2
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(ticks))
+
+
+def test_where_nothing_cost_anything_there_is_one_place_to_be(tmp_path: Path) -> None:
+    made.put(tmp_path, record(0.6, method="zero-shot"))
+    texts, width = texts_of(figure_of([tmp_path], "forward-passes"))
+    (place,) = ((left, right) for text, left, right in texts if text == "0")
+    assert 0.4 * width < place[0] < place[1] < 0.7 * width
+
+
+def test_steps_are_whole(tmp_path: Path) -> None:
+    made.put(tmp_path, record(), curve=made.curve(4, 1, 0.8))
+    texts, _ = texts_of(figure_of([tmp_path], "steps"))
+    assert {"0", "1", "2", "3", "4"} <= {text for text, *_ in texts}
+    assert not [text for text, *_ in texts if text.endswith(".5")]
+
+
+@pytest.mark.parametrize("name", ["$x$", r"$\frac$", "_a", "a_b^c"])
+def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
+    made.put(tmp_path, record(model__name=name))
+    made.put(tmp_path, record(model__name="other"))
+    assert f">{name}<" in drawn(figure_of([tmp_path], "seconds", lines=[f"{name}=50"]), "svg").decode()
 
 
 def test_points_are_those_of_the_page(runs: Path) -> None:
@@ -102,6 +167,15 @@ def test_an_axis_a_metric_or_a_line_that_is_none_names_the_nearest(
 ) -> None:
     with pytest.raises(UnknownNameError, match=message):
         figure_of([runs], **settings)
+
+
+def test_runs_that_are_not_drawn_are_told(tmp_path: Path) -> None:
+    made.put(tmp_path, record(seed=13))
+    (tmp_path / "killed").mkdir()
+    for name in ("config.json", ".lock"):
+        (tmp_path / "killed" / name).write_text("{}")
+    (note,) = figure_of([tmp_path], "seconds").notes
+    assert note.startswith("1 run has not ended (still running, or killed): ")
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

@@ -84,6 +84,22 @@ def test_few_commands_are_given_and_the_rest_is_counted() -> None:
     assert budget.rest() == ["commands for 1 more are left out"]
 
 
+def test_of_settings_without_a_command_none_are_counted() -> None:
+    dump = config("plain").model_dump(mode="json")
+    own = {**dump, "task": {**dump["task"], "version": 7}}
+    grid = [{**own, "method": {**own["method"], "lr": 10.0**-power}} for power in range(1, 6)]
+    assert Budget().spend(grid, [13]) == []
+
+
+def test_a_seed_that_several_tasks_lack_has_a_command_for_each() -> None:
+    tasks = ("SST-2", "trec", "CoLA", "subj")
+    runs = [of_config(load_config(None, table=BASE | {"task": task})) for task in tasks]
+    notes = tabulate(runs, Layout(costs=False, seeds=(21, 42))).notes
+    at = notes.index("missing seed 42: x, mezo")
+    assert sorted(note.split()[2] for note in notes[at + 1 : at + 5]) == sorted(f"task={task}" for task in tasks)
+    assert not any("of the grid" in note for note in notes)
+
+
 def test_a_missing_seed_and_an_empty_cell_are_named_with_a_command() -> None:
     def made(seed: int, task: str, **more: Any) -> Any:
         return of_config(load_config(None, table=BASE | {"seed": seed, "task": task} | more))

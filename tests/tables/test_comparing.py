@@ -131,6 +131,9 @@ def test_answers_to_other_questions_and_values_are_no_flips(tmp_path: Path) -> N
         tmp_path, record(0.5, seed=21), [(uid, "1" if gold == "0" else "0", said) for uid, gold, said in ROWS]
     )
     assert compared(place, other).flips == ()
+    assert compared(place, other).notes[-1] == (
+        "answers on test are not compared where the test sets are others: test:0 has another right answer"
+    )
     several = {"split": "test", "uid": "test:0", "golds": ["a", "b"], "prediction": "b", "scores": []}
     value = {"split": "test", "uid": "test:1", "label": 2.5, "prediction": 2.0, "scores": []}
     (place / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (several, value)))
@@ -138,6 +141,12 @@ def test_answers_to_other_questions_and_values_are_no_flips(tmp_path: Path) -> N
     assert (flips.both, flips.total) == (1, 1)
     (place / "predictions.jsonl").unlink()
     assert any("answers are not compared" in note for note in compared(place, place).notes)
+
+
+def test_answers_to_another_test_set_are_no_flips_where_a_right_answer_is_the_same_by_chance(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", record(0.5))
+    b = write(tmp_path / "b", record(0.5), [("test:0", "1", "0"), ("test:1", "1", "0"), ("test:2", "1", "0")])
+    assert compared(a, b).flips == ()
 
 
 def test_groups_are_compared_seed_by_seed_with_the_trials_that_dev_chose(tmp_path: Path) -> None:
@@ -189,6 +198,23 @@ def test_a_group_of_two_methods_and_sides_with_nothing_in_common_are_refused(tmp
         compared(f"{tmp_path}@seed=13,method=mezo", f"{tmp_path}@seed=21,method=mezo")
 
 
+def test_a_group_of_another_method_for_each_seed_is_refused(tmp_path: Path) -> None:
+    for seed, method in ((13, "mezo"), (21, "adam")):
+        write(tmp_path / "a", record(0.5, method=method, seed=seed))
+        write(tmp_path / "b", record(0.5, method="zero-shot", seed=seed))
+    with pytest.raises(RunFolderError, match=r"runs on SST-2 differ in method.kind \(adam, mezo\)"):
+        compared(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_group_may_name_one_folder_of_a_model_by_two_paths(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for seed, name in ((13, tmp_path / "model"), (21, tmp_path / "a" / ".." / "model")):
+        run = record(0.5, seed=seed, model__name=str(name)).model_copy(update={"model_fingerprint": "one"})
+        write(tmp_path / "a", run)
+        write(tmp_path / "b", record(0.5, method="zero-shot", seed=seed))
+    assert compared(tmp_path / "a", tmp_path / "b").notes[0] == "seeds 13, 21"
+
+
 def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
     for rate in (1e-6, 1e-5):
         write(tmp_path, record(method__lr=rate))
@@ -206,6 +232,15 @@ def test_runs_are_selected_by_keys(tmp_path: Path) -> None:
     mail = tmp_path / "a@b=c"
     write(mail, record())
     assert len(select(str(mail)).records) == 1
+
+
+def test_a_value_with_commas_selects_as_it_is_shown(tmp_path: Path) -> None:
+    for columns in (["a", "b"], ["a"]):
+        write(tmp_path, record(data__text_columns=columns))
+    (run,) = select(f'{tmp_path}@data.text_columns=["a", "b"],method=mezo').records
+    assert run.config["data"]["text_columns"] == ["a", "b"]
+    with pytest.raises(RunFolderError, match=r"none of the 2 runs there .* is meant: method.kind is mezo$"):
+        select(f"{tmp_path}@method=mezo,adam")
 
 
 def test_runs_without_answers_and_folders_without_records_say_so(tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_latex_escapes_and_uses_booktabs() -> None:
     assert r"failed:\par" in text
 
 
+@pytest.mark.parametrize("label", ["*cls**sent_0*", '["a", "b"]'])
+def test_no_row_of_latex_begins_with_what_the_end_of_a_row_takes_as_its_argument(label: str) -> None:
+    row = as_latex(replace(ODD, rows=((Cell(label, (label,)), ODD.rows[0][1]),))).splitlines()[7]
+    assert row.startswith("{}" + label[0])
+
+
+def test_options_of_a_command_keep_their_hyphens_in_latex() -> None:
+    text = as_latex(replace(ODD, notes=("shoestring run --seeds 13",)))
+    assert "run -{}-seeds 13" in text
+    assert "1.0 (--, 1)" in text
+
+
 def test_csv_reads_back_to_the_very_numbers() -> None:
     text = as_csv(ODD)
     assert text.endswith("\r\n")
@@ -88,6 +100,33 @@ def test_on_a_terminal_no_number_is_cut_and_costs_go_below_where_they_do_not_fit
     assert (len(parts) == 1) == (width == 200)
     assert all(part.columns[:2] == table.columns[:2] for part in parts)
     assert [one for part in parts for one in part.columns[2:]] == [*table.columns[2:]]
+
+
+def shown(table: TableData, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(*as_rich(table, width))
+    return console.export_text()
+
+
+def test_on_a_narrow_terminal_labels_are_folded_and_never_cut() -> None:
+    text = shown(tabulate([record(0.5, method=method) for method in ("zero-shot", "mezo")], Layout(costs=False)), 34)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 34
+    lines = text.splitlines()
+    (at,) = (at for at, line in enumerate(lines) if "zero" in line)
+    assert "".join(line.split()[1] for line in lines[at : at + 2]) == "zero-shot"
+
+
+def test_a_table_of_labels_alone_is_shown() -> None:
+    cells = ((Cell("method.lr", ("method.lr",)), Cell("0.1", ("0.1",))),)
+    table = TableData((Column("", "left", ("",)), Column("A", "left", ("A",))), cells, "settings that differ")
+    assert "method.lr   0.1" in shown(table, 80)
+
+
+def test_a_head_breaks_only_where_it_is_wider_than_its_column() -> None:
+    columns = (Column("B - A", "right", ("a",)), Column("p flips", "right", ("b",)))
+    table = TableData(columns, ((Cell("+10.0", (1,)), Cell("0.2", (1,))),), "")
+    assert [line.split() for line in shown(table, 80).splitlines()[1:3]] == [["p"], ["B", "-", "A", "flips"]]
 
 
 def test_csv_has_an_empty_field_where_a_label_tells_nothing_apart() -> None:

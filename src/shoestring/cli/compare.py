@@ -37,8 +37,8 @@ def compare(
         typer.echo(json.dumps(_plain(found), indent=2, ensure_ascii=False))
         return
     from shoestring.cli import screen
+    from shoestring.cli.summary import print_table
     from shoestring.tables.describing import describe
-    from shoestring.tables.formats import as_text
 
     console = screen.out()
     for name, side in zip("AB", sides, strict=True):
@@ -47,7 +47,7 @@ def compare(
         console.print(f"{name}  {side.name}: {told}", style="bold")
     for table in _tables(found):
         console.print()
-        console.print(as_text(table), end="")
+        print_table(table)
     console.print()
     for flips in found.flips:
         for line in _flip_lines(flips):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,10 @@ def err() -> Console:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="replace")  # Where there is no dash a table has a question mark, not a traceback.
+    terminal = stream.isatty()
     # Elsewhere than on a terminal nothing is folded: what reads it wants lines whole.
     return Console(
         stderr=stderr, highlight=False, markup=False, soft_wrap=not terminal, width=None if terminal else 10_000

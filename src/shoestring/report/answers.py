@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     pass
 
 Row = Mapping[str, Any]
+_Example = tuple[int, str, tuple[str, ...]]  # The number of its test set, its uid, the right answers.
 MOST_CLASSES = 24
 """Labels of a task whose confusions are shown; of more, numbers for each class alone."""
+SAID = 4
+"""Different answers of one row that are shown of an example."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,15 @@ class Answer:
 
     Attributes:
         row: number of the table's row.
-        said: answer -> how many seeds gave it, the most frequent first.
+        said: answer -> how many seeds gave it, the most frequent first; the first few.
+        runs: how many seeds answered.
         worth: mean over seeds: 1 for right and 0 for wrong; of written answers the metric; of values the distance.
         shares: softmax over the candidates' scores, mean over seeds; () where there are none.
     """
 
     row: int
     said: tuple[tuple[str, int], ...]
+    runs: int
     worth: float
     shares: tuple[float, ...]
 
@@ -135,23 +140,36 @@ class Examples:
     def __init__(self, task: Mapping[str, Any], metric: str) -> None:
         self._task, self._metric = task, metric
         self._kind = str(task.get("kind", "classification"))
-        self._said: dict[tuple[str, tuple[str, ...]], dict[int, _Said]] = defaultdict(lambda: defaultdict(_Said))
-        self._prompts: dict[str, str] = {}
-        self._candidates: dict[str, tuple[str, ...]] = {}
+        self._said: dict[_Example, dict[int, _Said]] = defaultdict(lambda: defaultdict(_Said))
+        self._prompts: dict[_Example, str] = {}
+        self._candidates: dict[_Example, tuple[str, ...]] = {}
+        self._tests: list[dict[str, tuple[str, ...]]] = []
 
     def add(self, row: int, rows: Iterable[Row]) -> None:
         """Take the predictions of a run of one of the table's rows."""
-        for answer in rows:
-            uid, gold = str(answer["uid"]), _gold(answer)
-            said = self._said[uid, gold][row]
+        answers = list(rows)
+        test = self._test({str(answer["uid"]): _gold(answer) for answer in answers})
+        for answer in answers:
+            gold = _gold(answer)
+            one = (test, str(answer["uid"]), gold)
+            said = self._said[one][row]
             said.answers[_text(answer["prediction"])] += 1
             said.worths.append(self._worth(answer, gold))
             if self._kind != "regression" and len(scores := answer.get("scores") or ()) > 1:
                 said.shares.append(softmax(scores))
             if "prompt" in answer:
-                self._prompts.setdefault(uid, str(answer["prompt"]))
+                self._prompts.setdefault(one, str(answer["prompt"]))
             if "candidates" in answer:
-                self._candidates.setdefault(uid, tuple(map(str, answer["candidates"])))
+                self._candidates.setdefault(one, tuple(map(str, answer["candidates"])))
+
+    def _test(self, golds: dict[str, tuple[str, ...]]) -> int:
+        """Return which test set these are right answers of: examples are named by their lines, and files differ."""
+        for number, known in enumerate(self._tests):
+            if all(known.get(uid, gold) == gold for uid, gold in golds.items()):
+                known |= golds
+                return number
+        self._tests.append(golds)
+        return len(self._tests) - 1
 
     def hardest(self, count: int) -> list[Hard]:
         """Return the `count` examples of the most trouble, those that the most rows were asked about first.
@@ -159,11 +177,12 @@ class Examples:
         Trouble is 1 - (share of the right answer), where shares and candidates are known, else 1 - worth; of values the
         distance. Mean over seeds, then over rows.
         """
-        found = [self._hard(uid, gold, rows) for (uid, gold), rows in self._said.items()]
+        found = [self._hard(one, rows) for one, rows in self._said.items()]
         return sorted(found, key=lambda hard: (-len(hard.answers), -hard.trouble, hard.uid))[:count]
 
-    def _hard(self, uid: str, gold: tuple[str, ...], rows: Mapping[int, _Said]) -> Hard:
-        names = tuple(str(label["name"]) for label in self._task["labels"]) or self._candidates.get(uid, ())
+    def _hard(self, one: _Example, rows: Mapping[int, _Said]) -> Hard:
+        _, uid, gold = one
+        names = tuple(str(label["name"]) for label in self._task["labels"]) or self._candidates.get(one, ())
         right = [at for at, name in enumerate(names) if name in gold]
         answers = []
         troubles = []
@@ -173,9 +192,10 @@ class Examples:
             known = right and len(shares) == len(names)
             lacking = 1 - max(shares[at] for at in right) if known else 1 - worth
             troubles.append(worth if self._kind == "regression" else lacking)
-            answers.append(Answer(row, tuple(said.answers.most_common(4)), worth, shares if known else ()))
+            few = tuple(said.answers.most_common(SAID))
+            answers.append(Answer(row, few, len(said.worths), worth, shares if known else ()))
         trouble = statistics.fmean(troubles)
-        return Hard(uid, gold, names, self._prompts.get(uid), trouble, tuple(answers))
+        return Hard(uid, gold, names, self._prompts.get(one), trouble, tuple(answers))
 
     def _worth(self, answer: Row, gold: tuple[str, ...]) -> float:
         said = answer["prediction"]

@@ -216,6 +216,9 @@ def _runs(records: Sequence[Record], found: Arrangement, logs: Logs, limits: Lim
     surroundings = Sheet.of([surroundings_of(record) for record in shown_runs])
     return {
         "total": len(records),
+        "tasks": len({record.task for record in records}),
+        "seeds": len({record.config["seed"] for record in records}),
+        "unfinished": sum(record.status != "ok" for record in records),
         "settings": asdict(settings),
         "surroundings": asdict(surroundings),
         "runs": [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, cast
 
 from shoestring.errors import MissingPackageError, OutputError
 from shoestring.files import make_folder, write_bytes
 from shoestring.report.refusing import elsewhere
+from shoestring.report.ticks import apart, log_ticks, short
 
 if TYPE_CHECKING:
     from shoestring.report.series import Figure, Panel, Series
@@ -35,8 +38,13 @@ _STYLE: dict[str, Any] = {
     "font.size": 10,
     "svg.hashsalt": "shoestring",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # A dollar in a name is a dollar.
 }
 _WIDTH, _HEIGHT, _ACROSS, _DPI = 5.2, 3.6, 3, 160
+# Inches of the legend: what stands around a name, a line.
+_AROUND, _LINE = 0.8, 0.2
+_APART = 0.11
+"""Least distance of labels below an axis, as a share of its length."""
 
 
 def format_of(path: Path) -> str:
@@ -92,26 +100,51 @@ def drawn(figure: Figure, form: str) -> bytes:
     down = math.ceil(len(panels) / across)
     out = io.BytesIO()
     with mpl.rc_context(cast("Any", _STYLE)):
-        canvas = Canvas(figsize=(_WIDTH * across, _HEIGHT * down + 0.5), layout="constrained")
+        rows = {series.style: series.label for panel in panels for series in panel.series}
+        names, columns, height = _legend([rows[style] for style in sorted(rows)], across)
+        canvas = Canvas(figsize=(_WIDTH * across, _HEIGHT * down + 0.3 + height), layout="constrained")
         axes = canvas.subplots(down, across, squeeze=False).flatten()
-        handles: dict[str, Any] = {}
+        handles: dict[int, Any] = {}
         for place, panel in zip(axes, panels, strict=False):
             handles |= _panel(place, panel, figure)
-        order = {series.label: series.style for panel in panels for series in panel.series}
-        named = sorted(handles, key=order.__getitem__)
         for place in axes[len(panels) :]:
             place.set_visible(False)
-        if len(named) > 1:
-            keys = [handles[name] for name in named]
-            canvas.legend(keys, named, loc="outside lower center", ncols=min(3 * across, len(named)), frameon=False)
+        if len(names) > 1:
+            keys = [handles[style] for style in sorted(handles)]
+            canvas.legend(keys, names, loc="outside lower center", ncols=columns, frameon=False)
         # Nothing in the file may depend on when it was drawn, or by which version.
         empty = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None}}
         canvas.savefig(out, format=form, dpi=_DPI, metadata=empty[form])
     return out.getvalue()
 
 
-def _panel(axes: Any, panel: Panel, figure: Figure) -> dict[str, Any]:
-    handles = {series.label: _series(axes, series, panel, figure) for series in panel.series}
+def _legend(names: Sequence[str], across: int) -> tuple[list[str], int, float]:
+    """Return the names in lines that fit below so many panels, the number of columns, and the height they take."""
+    room = _WIDTH * across
+    most = room - _AROUND
+    widths = [_inches(name) for name in names]
+    broken = [
+        fill(name, max(1, int(len(name) * most / wide))) if wide > most else name
+        for name, wide in zip(names, widths, strict=True)
+    ]
+    column = min(max(widths, default=0), most) + _AROUND
+    columns = max(1, min(3 * across, len(names), int(room / column)))
+    lines = max((name.count("\n") + 1 for name in broken), default=1)
+    return broken, columns, _LINE * lines * math.ceil(len(names) / columns)
+
+
+def _inches(text: str) -> float:
+    """Return how wide a text is drawn."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=_STYLE["font.size"])
+    points, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(points) / 72
+
+
+def _panel(axes: Any, panel: Panel, figure: Figure) -> dict[int, Any]:
+    handles = {series.style: _series(axes, series, panel, figure) for series in panel.series}
     _horizontal(axes, panel, figure)
     for line in panel.lines:
         axes.axhline(line.y * panel.scale, color="#66615a", linewidth=1.1, linestyle=(0, (5, 4)), zorder=1)
@@ -148,11 +181,30 @@ def _series(axes: Any, series: Series, panel: Panel, figure: Figure) -> Any:
 def _horizontal(axes: Any, panel: Panel, figure: Figure) -> None:
     xs = [point.x for series in panel.series for point in series.points]
     positive = [x for x in xs if x > 0]
-    if not figure.x.log or not positive:
+    if not figure.x.log:
         axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # Steps and passes are counted.
+        return
+    if not positive:  # Where nothing cost anything, there is one place to be.
+        axes.set_xlim(-1, 1)
+        ticks = [0.0]
     elif len(positive) == len(xs):
         axes.set_xscale("log")
+        room = max((max(xs) / min(xs)) ** 0.06, 1.15)
+        axes.set_xlim(min(xs) / room, max(xs) * room)
+        ticks = log_ticks(*axes.get_xlim())
     else:
         # Zero has a place of its own, left of the smallest cost.
-        axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(positive))), linscale=0.4)
-        axes.set_xlim(left=-0.2 * 10 ** math.floor(math.log10(min(positive))))
+        low = 10 ** math.floor(math.log10(min(positive)))
+        axes.set_xscale("symlog", linthresh=low, linscale=0.4)
+        axes.set_xlim(left=-0.2 * low)
+        ticks = [0.0, *log_ticks(low, axes.get_xlim()[1])]
+    _name(axes, ticks)
+
+
+def _name(axes: Any, ticks: Sequence[float]) -> None:
+    """Set the ticks of the horizontal axis, and name as many of them as have room."""
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(tick, 0) for tick in ticks]))[:, 0]
+    shown = apart(places, _APART)
+    axes.set_xticks(ticks, [short(tick) if there else "" for tick, there in zip(ticks, shown, strict=True)])
+    axes.set_xticks([], minor=True)

@@ -86,13 +86,9 @@ def _notes(notes: Sequence[str]) -> str:
 
 def _facts(data: Json) -> str:
     runs = data["runs"]
-    done = sum(run["status"] == "ok" for run in runs["runs"])
-    tasks = {run["task"] for run in runs["runs"]}
-    seeds = {run["seed"] for run in runs["runs"]}
-    parts = [_count(runs["total"], "run"), _count(len(tasks), "task"), _count(len(seeds), "seed")]
-    others = len(runs["runs"]) - done
-    if others:
-        parts.append(f"{others} of the runs did not finish")
+    parts = [_count(runs["total"], "run"), _count(runs["tasks"], "task"), _count(runs["seeds"], "seed")]
+    if runs["unfinished"]:
+        parts.append(f"{runs['unfinished']:,} of the runs did not finish")
     return ", ".join(parts)
 
 

@@ -37,7 +37,7 @@ def figure_of(
     layout: Layout | None = None,
     lines: Sequence[str] = (),
 ) -> Figure:
-    """Return a figure of the runs in these folders.
+    """Return a figure of the runs in these folders; its notes name those that could not be read, or have not ended.
 
     Args:
         runs: folders of runs, or run folders.
@@ -66,7 +66,7 @@ def figure_of(
         figure = _made(found, logs, x, y, kind, lines)
     if not any(panel.series for panel in figure.panels):
         raise RunFolderError(_nothing(kind, x, y))
-    return figure
+    return replace(figure, notes=(*figure.notes, *logs.found.notes))
 
 
 def _known(found: Arrangement, y: str | None, *, train: bool) -> None:

@@ -83,7 +83,9 @@ class Budget:
         lines: list[str] = []
         for number, config in enumerate(distinct.values()):
             if number == _OF_A_CELL or not self.left:
-                lines.append(f"  and {len(distinct) - number} more settings of the grid")
+                if lines:  # More than nothing says nothing: a task of one's own has no command.
+                    left = len(distinct) - number
+                    lines.append(f"  and {left} more {'setting' if left == 1 else 'settings'} of the grid")
                 break
             command = run_command(config, wanted)
             if command is not None and command not in self._seen:

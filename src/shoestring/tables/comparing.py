@@ -16,6 +16,7 @@ from shoestring.errors import DataError, RunFolderError
 from shoestring.runs.record import PREDICTIONS, Record
 from shoestring.tables.arranging import best
 from shoestring.tables.grouping import Key, flatten, is_identity, natural
+from shoestring.tables.one_folder import names_of_models
 from shoestring.tables.places import seed_of
 from shoestring.tables.selecting import Selected
 from shoestring.tables.significance import Paired, paired
@@ -163,19 +164,27 @@ def _pairs(a: Selected, b: Selected) -> list[tuple[Record, Record]]:
 
 def _chosen(side: Selected) -> dict[tuple[str, int], Record]:
     groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    tasks: dict[str, list[Record]] = defaultdict(list)
     for record in side.records:
         groups[record.task, seed_of(record)].append(record)
-    for (task, _), runs in groups.items():
-        flats = [flatten(run) for run in runs]
-        mixed = [key for key in flats[0] if is_identity(key) and any(flat.get(key) != flats[0][key] for flat in flats)]
-        if mixed:
-            values = ", ".join(sorted({str(flat.get(mixed[0])) for flat in flats}))
+        tasks[record.task].append(record)
+    models = names_of_models(side.records)
+    for task, runs in tasks.items():  # Of all seeds: a mean over them is of one method too.
+        _refuse_mixed(side, task, [flat | {"model.name": models[flat["model.name"]]} for flat in map(flatten, runs)])
+    return {key: best(runs, runs[0].main_metric) for key, runs in groups.items()}
+
+
+def _refuse_mixed(side: Selected, task: str, flats: Sequence[Mapping[Key, Any]]) -> None:
+    keys = dict.fromkeys(key for flat in flats for key in flat if is_identity(key))
+    # What is meant most often is said first: two methods differ in much besides.
+    for key in sorted(keys, key=lambda key: not key.endswith(".kind")):
+        if len({str(flat.get(key)) for flat in flats}) > 1:
+            values = ", ".join(sorted({str(flat.get(key)) for flat in flats}))
             further = "," if side.conditions else "@"
             raise RunFolderError(
-                f"{side.name}: runs on {task} differ in {mixed[0]} ({values}), so they are not trials of one method; "
-                f"choose with {side.name}{further}{mixed[0]}=..."
+                f"{side.name}: runs on {task} differ in {key} ({values}), so they are not trials of one method; "
+                f"choose with {side.name}{further}{key}=..."
             )
-    return {key: best(runs, runs[0].main_metric) for key, runs in groups.items()}
 
 
 def _differences(a: Sequence[Record], b: Sequence[Record], flat: Any) -> Iterable[Difference]:
@@ -235,16 +244,28 @@ def _flips(
     pairs: Sequence[tuple[Record, Record]], folders: Sequence[tuple[Path, Path]], notes: list[str]
 ) -> Iterable[Flips]:
     counts: dict[str, list[tuple[str, bool, bool, bool]]] = defaultdict(list)
+    others: dict[str, str] = {}
     for places, before in zip(folders, _told_apart(pairs), strict=True):
         try:
             left, right = map(_answers, places)
         except DataError as error:
             notes.append(f"answers are not compared: {error}")
             return
-        for key in (key for key in left if key in right and _gold(left[key]) == _gold(right[key])):
+        shared = [key for key in left if key in right]
+        # Examples are named by their lines: where a right answer is not the same, neither are the files.
+        differing = {key[0]: key[1] for key in reversed(shared) if _gold(left[key]) != _gold(right[key])}
+        for split, uid in differing.items():
+            others.setdefault(split, before + uid)
+        for key in shared:
             split, uid = key
+            if split in differing:
+                continue
             said = left[key]["prediction"] != right[key]["prediction"]
             counts[split].append((before + uid, _right(left[key]), _right(right[key]), said))
+    notes += [
+        f"answers on {split} are not compared where the test sets are others: {uid} has another right answer"
+        for split, uid in others.items()
+    ]
     for split, rows in counts.items():
         lost, gained = ([uid for uid, a, b, _ in rows if (a, b) == which] for which in ((True, False), (False, True)))
         both = sum(a and b for _, a, b, _ in rows)

@@ -7,6 +7,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from shoestring.registry import Registry
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from shoestring.tables.table import TableData
 
+_AROUND = 3
+"""Columns of a terminal between two texts of a table."""
 FORMATS: Registry[Callable[[TableData], str]] = Registry("format", package=None)
 
 
@@ -93,10 +96,13 @@ def as_rich(table: TableData, width: int) -> Iterator[Table]:
 
     for part in fitting(table, width):
         shown = Table(box=box.SIMPLE_HEAD)
-        for column in part.columns:
+        for at, column in enumerate(part.columns):
             label = column.align == "left"
-            head = Text(column.head if label else column.head.replace(" ", "\n"), justify=column.align)
-            shown.add_column(head, justify=column.align, no_wrap=not label, vertical="top")
+            wide = _narrowest(column.head, [row[at].text for row in part.rows]) - _AROUND
+            lines = column.head if label else fill(column.head, wide, break_on_hyphens=False)
+            head = Text(lines, justify=column.align)
+            # A label that is wider than its column goes on below: cut, two of them may look the same.
+            shown.add_column(head, justify=column.align, no_wrap=not label, overflow="fold", vertical="top")
         for row in part.rows:
             shown.add_row(*(Text(cell.text) for cell in row))
         yield shown
@@ -118,7 +124,7 @@ def fitting(table: TableData, width: int) -> list[TableData]:
             if at == block[0] or sum(widths[other] for other in [*parts[-1], at]) > room:
                 parts.append([])
             parts[-1].append(at)
-    chosen = [[*range(labels), *part] for part in parts]
+    chosen = [[*range(labels), *part] for part in parts or [[]]]
     return [
         replace(
             table,
@@ -130,8 +136,8 @@ def fitting(table: TableData, width: int) -> list[TableData]:
 
 
 def _narrowest(head: str, texts: Sequence[str]) -> int:
-    """Return the width of a column whose head stands one word a line, with the space around it."""
-    return max(map(len, [*head.split(), *texts])) + 3
+    """Return the width of a column whose head stands in as many lines as it has words, with the space around it."""
+    return max(map(len, ["-", *head.split(), *texts])) + _AROUND
 
 
 def _aligned(
@@ -174,8 +180,12 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text).replace(" x 100", r" $\times$ 100")
+    # Two hyphens, as of an option in a command, would be set as a dash.
+    parts = ("".join(_LATEX.get(char, char) for char in part) for part in text.split("--"))
+    return "-{}-".join(parts).replace(" x 100", r" $\times$ 100")
 
 
 def _latex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(_latex, texts)) + r" \\"
+    line = " & ".join(map(_latex, texts)) + r" \\"
+    # The end of the row before takes these for an argument of its own.
+    return "{}" + line if line.startswith(("*", "[")) else line

@@ -20,6 +20,8 @@ Order = tuple[Any, ...]
 TASK, MODEL, METHOD, SEED = "task", "model", "method", "seed"
 NOTHING = "–"  # noqa: RUF001 - an en dash, as tables have it
 _LONGEST = 40
+# A label is one line in every format: a template's line breaks are shown as TOML writes them.
+_BREAKS = {ord(char): escaped for char, escaped in (("\n", r"\n"), ("\r", r"\r"), ("\t", r"\t"))}
 _FILE = "task.file"
 # Which keys each label speaks for.
 _COVERS: dict[Key, tuple[Key, ...]] = {
@@ -102,8 +104,10 @@ class Labels:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Heads of the label columns."""
-        return (*(key.rpartition(".")[2] for key in self.rows), *(("setting",) if self.telling else ()))
+        """Heads of the label columns, no two alike."""
+        tails = Counter(key.rpartition(".")[2] for key in self.rows)
+        short = ((key, key.rpartition(".")[2]) for key in self.rows)
+        return (*(tail if tails[tail] == 1 else key for key, tail in short), *(("setting",) if self.telling else ()))
 
     def settings(self, record: Record) -> dict[Key, Any]:
         """Return a run's settings as `flatten` does, made once for each run."""
@@ -216,7 +220,8 @@ def _texts(key: Key, flat: Iterable[dict[Key, Any]]) -> dict[str, str]:
     values = sorted({_text(settings[key]) for settings in flat if settings.get(key) is not None})
     if key in ("model.name", "data.source", "data.test_source"):
         return _tails(values)
-    short = {value: value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…" for value in values}
+    lines = {value: value.translate(_BREAKS) for value in values}
+    short = {value: text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for value, text in lines.items()}
     counts = Counter(short.values())
     return {
         value: text if counts[text] == 1 else f"{text} #{hashlib.sha256(value.encode()).hexdigest()[:4]}"

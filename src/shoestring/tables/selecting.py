@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from shoestring.tables.grouping import Key, flatten
 
 SHORT = {"method": "method.kind", "model": "model.name", "tuning": "tuning.kind"}
 """What may be left out of a key."""
+# A comma ends a value only where another key begins: values may be lists, or texts with commas in them.
+_NEXT_KEY = re.compile(r",(?=\s*[\w.-]+\s*=)")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def select(text: str) -> Selected:
 def _conditions(text: str, flats: Sequence[dict[Key, Any]]) -> dict[Key, Any]:
     keys = sorted({key for flat in flats for key in flat})
     wanted: dict[Key, Any] = {}
-    for part in text.split(","):
+    for part in _NEXT_KEY.split(text):
         name, _, value = part.partition("=")
         key = SHORT.get(name.strip(), name.strip())
         if key not in keys:

@@ -76,8 +76,8 @@ def _few_seeds(trials: Trials, places: Sequence[Place], expected: set[int]) -> l
     for (mark, missing), where in sorted(lacking.items(), key=lambda item: (item[0][0].order, item[0][1])):
         told = "" if len(where) == len(places) else f" in {', '.join(heads[place] for place in where)}"
         line = f"missing {'seed' if len(missing) == 1 else 'seeds'} {_listed(missing)}: {mark.name}{told}"
-        configs = [run.config for place in where for runs in trials[mark, place].values() for run in runs]
-        gaps.append(_Gap(line, [configs], missing))
+        cells = [[run.config for runs in trials[mark, place].values() for run in runs] for place in where]
+        gaps.append(_Gap(line, cells, missing))
     return gaps
 
 

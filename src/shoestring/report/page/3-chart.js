@@ -1,6 +1,7 @@
 // One panel of a figure as SVG.
 
 const EDGE = { left: 46, right: 14, top: 10, bottom: 44 };
+const LETTER = 7;
 const AT_ONCE = 4;
 const TIP = document.getElementById("tip");
 
@@ -82,11 +83,13 @@ function drawPanel(place, panel, figure, xs) {
   const width = Math.max(260, place.clientWidth || 480);
   const height = Math.round(Math.min(340, Math.max(250, width * 0.56)));
   const [right, bottom] = [width - EDGE.right, height - EDGE.bottom];
-  const x = horizontal(drawn.flatMap((one) => one.points.map((point) => point[0])), figure.log, EDGE.left, right);
   const y = vertical(panel, drawn, EDGE.top, bottom);
+  // What stands beside the axis leaves its numbers room.
+  const left = Math.max(EDGE.left, 26 + LETTER * Math.max(...y.ticks.map(([, text]) => text.length)));
+  const x = horizontal(drawn.flatMap((one) => one.points.map((point) => point[0])), figure.log, left, right);
   const svg = makeSvg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${panel.title}: ${panel.y} against ${figure.x}` });
-  drawAxes(svg, { panel, figure, x, y, width, right, bottom });
-  for (const line of panel.lines) drawLine(svg, line, panel, y, right);
+  drawAxes(svg, { panel, figure, x, y, left, right, bottom });
+  for (const line of panel.lines) drawLine(svg, line, y, left, right);
   const spots = drawn.flatMap((one) => drawSeries(svg, one, figure.joined, x, y));
   const tell = (event) => hover(event, svg, spots, panel, figure);
   svg.addEventListener("pointermove", tell);
@@ -95,11 +98,11 @@ function drawPanel(place, panel, figure, xs) {
   place.replaceChildren(svg);
 }
 
-function drawAxes(svg, { panel, figure, x, y, width, right, bottom }) {
+function drawAxes(svg, { panel, figure, x, y, left, right, bottom }) {
   for (const [, text, at] of y.ticks) {
     svg.append(
-      makeSvg("line", { class: "grid", x1: EDGE.left, x2: right, y1: at, y2: at }),
-      makeSvg("text", { x: EDGE.left - 8, y: at + 4, "text-anchor": "end" }, text));
+      makeSvg("line", { class: "grid", x1: left, x2: right, y1: at, y2: at }),
+      makeSvg("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, text));
   }
   let last = -99;
   for (const [value, text] of x.ticks) {
@@ -111,17 +114,17 @@ function drawAxes(svg, { panel, figure, x, y, width, right, bottom }) {
   }
   const gap = x.zero;
   svg.append(gap === null
-    ? makeSvg("line", { class: "axis", x1: EDGE.left, x2: right, y1: bottom, y2: bottom })
-    : makeSvg("path", { class: "axis", fill: "none", d: `M${EDGE.left},${bottom}H${gap - 3}m-3,4l6,-8m1,8l6,-8m-3,4H${right}` }));
+    ? makeSvg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom })
+    : makeSvg("path", { class: "axis", fill: "none", d: `M${left},${bottom}H${gap - 3}m-3,4l6,-8m1,8l6,-8m-3,4H${right}` }));
   svg.append(
-    makeSvg("text", { x: (EDGE.left + right) / 2, y: bottom + 37, "text-anchor": "middle" }, figure.x),
+    makeSvg("text", { x: (left + right) / 2, y: bottom + 37, "text-anchor": "middle" }, figure.x),
     makeSvg("text", { x: -(EDGE.top + bottom) / 2, y: 11, transform: "rotate(-90)", "text-anchor": "middle" }, panel.y.replace(" x 100", " × 100")));
 }
 
-function drawLine(svg, line, panel, y, right) {
+function drawLine(svg, line, y, left, right) {
   const at = y.at(line.y);
   svg.append(
-    makeSvg("line", { class: "against", x1: EDGE.left, x2: right, y1: at, y2: at }),
+    makeSvg("line", { class: "against", x1: left, x2: right, y1: at, y2: at }),
     makeSvg("text", { x: right, y: at - 5, "text-anchor": "end" }, line.label));
 }
 

@@ -9,11 +9,10 @@ function shareCell(share, gold) {
 }
 
 function answerRow(task, hard, one, columns, named) {
-  const total = one.said.reduce((sum, [, count]) => sum + count, 0);
   const said = one.said.flatMap(([text, count], at) => [
     at ? ", " : "",
     make("span", { class: task.kind === "regression" ? "" : hard.gold.includes(text) ? "right-one" : "wrong-one" }, text === "" ? "(nothing)" : named(text)),
-    total > 1 ? make("span", { class: "word" }, ` ${count}/${total}`) : "",
+    one.runs > 1 ? make("span", { class: "word" }, ` ${count}/${one.runs}`) : "",
   ]);
   const worth = task.kind === "regression" ? one.worth.toFixed(2) : task.kind === "generation" ? (100 * one.worth).toFixed(0) : null;
   return make("tr", {}, make("th", { scope: "row" }, key(one.row), DATA.names[one.row]), make("td", { class: "text" }, ...said),
