@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from typing import Any
 
@@ -34,11 +35,14 @@ def is_template(text: str) -> bool:
 
 
 def expression(text: str) -> str | None:
-    """Return the expression that a text consists of, such as `a + b` of `{{ a + b }}`; None if it is more, or less."""
+    """Return the expression that a text consists of, such as `a + b` of `{{ a + b }}`; None if it is more, or less.
+
+    A sign at a brace, as in `{{- a -}}`, is one of Jinja's for the space around it, and not of the expression.
+    """
     stripped = text.strip()
     inner = stripped.removeprefix("{{").removesuffix("}}")
     whole = stripped.startswith("{{") and stripped.endswith("}}") and "{{" not in inner and "}}" not in inner
-    return inner.strip() if whole else None
+    return re.sub(r"\A[-+]|[-+]\Z", "", inner).strip() if whole else None
 
 
 def bare_names(text: str) -> list[str]:
