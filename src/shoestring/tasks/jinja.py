@@ -50,15 +50,18 @@ def bare_names(text: str) -> list[str]:
 
     >>> bare_names("{{ premise }} {{ hypothesis | trim }}")
     ['premise', 'hypothesis']
-    >>> bare_names("{{ choices.text[0] }}")
+    >>> bare_names("{{ question.strip() }} {{ choices.text[0] }}")
     []
 
     Raises:
         jinja2.TemplateSyntaxError: if it is no template.
     """
     tree = environment().parse(text)
+    called = {id(node.node) for node in tree.find_all(nodes.Call)}
     for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.For)):
-        called = isinstance(node, nodes.Getattr) and hasattr(str, node.attr)
-        if not called:
+        # `text.title()` asks a text for something; `article.title` looks into a record.
+        method = isinstance(node, nodes.Getattr) and id(node) in called and hasattr(str, node.attr)
+        if not method:
             return []
-    return list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.ctx == "load"))
+    outside = meta.find_undeclared_variables(tree) - {*environment().globals}
+    return list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in outside))
