@@ -6,17 +6,27 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, meta, nodes
+from jinja2 import StrictUndefined, Template, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 @cache
 def environment() -> ImmutableSandboxedEnvironment:
     """Return Jinja without escapes for HTML, without files, and without what draws at random."""
-    made: Any = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    made: Any = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_written
+    )
     del made.filters["random"]
     made.globals = {"range": made.globals["range"], "dict": made.globals["dict"]}
     return made
+
+
+def _written(value: Any) -> Any:
+    """Return what is to be written out, unless it is a method: its text would be an address, another one each time."""
+    if callable(value) and not isinstance(value, Undefined):
+        name = getattr(value, "__name__", "it")
+        raise TypeError(f"{name!r} is a method, and no text; write {name}()")
+    return value
 
 
 @lru_cache(maxsize=1024)
