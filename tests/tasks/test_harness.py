@@ -209,6 +209,8 @@ def test_a_file_that_includes_another_is_read_on_top_of_it(tmp_path: Path) -> No
         (LABELS.replace("validation_split: validation\n", ""), "training_split: is missing, and so are"),
         (LABELS + "generation_kwargs: [a]\n", r"generation_kwargs: is \['a'\], and should be a table"),
         (LABELS.replace("[{metric: acc}]", "[acc]"), r"metric_list: is \['acc'\], and should list tables"),
+        (WRITING.replace('[".", "\\n"]', "5"), r"generation_kwargs\.until: is 5, and should be a text"),
+        (WRITING.replace("max_gen_toks: 20", "max_gen_toks: a"), r"generation\.max_new_tokens: got 'a'"),
         (LABELS + "target_delimiter: 1\n", "target_delimiter: is 1, and should be a text"),
         (
             INDEXED.replace("doc_to_text: ", "doc_to_text: What is it? #"),

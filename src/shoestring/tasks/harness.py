@@ -104,6 +104,9 @@ def _sort_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     metrics = config.get("metric_list", [])
     if not isinstance(metrics, list) or not all(isinstance(entry, Mapping) and "metric" in entry for entry in metrics):
         yield Problem("metric_list", f"is {metrics!r}, and should list tables, such as `- metric: acc`")
+    until = _table(config, "generation_kwargs").get("until", [])
+    if not isinstance(until, str | list):
+        yield Problem("generation_kwargs.until", f"is {until!r}, and should be a text, or a list of texts")
     for key in ("target_delimiter", "fewshot_delimiter"):
         if not isinstance(config.get(key, ""), str):
             yield Problem(key, f"is {config[key]!r}, and should be a text")
