@@ -24,6 +24,10 @@ ROW = {"question": "Which?", "choices": {"text": ["a", "b"], "label": ["A", "B"]
         ("{{ choices.text }}", ["a", "b"]),
         ("{{ choices.label.index(key) }}", 1),
         ("{{ one }}{{ one }}", "11"),
+        ("{{-one}}", 1),
+        ("{{- choices.text -}}", ["a", "b"]),
+        ("{{+ one +}}", 1),
+        ("{{ -one }}", -1),
         ("{% for text in choices.text %} {{ text }}{% endfor %}", " a b"),
     ],
 )

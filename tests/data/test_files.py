@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,6 +108,14 @@ def test_the_missing_values_are_those_of_pandas_but_for_the_later_none(tmp_path:
     path.write_text("".join(f"0,{text}\n" for text in tried))
     frame = pandas.read_csv(path, header=None)
     assert {text for text, gone in zip(tried, frame[1].isna(), strict=True) if gone} == MISSING
+
+
+def test_a_text_may_be_as_long_as_a_book_and_the_limit_of_the_process_stays(tmp_path: Path) -> None:
+    long, before = "word " * 30_000, csv.field_size_limit()
+    assert rows(read(tmp_path, f"a,b,label\n{long},y,yes\n", "csv")) == [((long, "y"), "yes")]
+    with pytest.raises(DataError, match="line 2: the row is not csv"):
+        read(tmp_path, f'a,b,label\n"{long},y,yes\n', "csv")
+    assert csv.field_size_limit() == before
 
 
 SCORE = PAIR.model_copy(update={"kind": "regression", "range": Range(low=0, high=5, threshold=2.5)})

@@ -117,6 +117,26 @@ def test_labels_may_be_plain_texts_and_rows_without_one_are_left_out(tmp_path: P
     assert [(example.uid, example.label) for example in table.all()] == [("train:0", "1"), ("train:2", "0")]
 
 
+def scored(folder: Path, hub: dict[str, object], **task: object) -> list[str | float]:
+    """Return the labels read of two rows that are scored -1 and 1."""
+    part = datasets.Dataset.from_dict({"text": ["a", "b"], "score": [-1, 1]})
+    mirror(folder / "own", None, {"train": part, "validation": part})
+    source = {"id": "own", "sentences": ("text",), "label": "score"} | hub
+    labels = ({"name": "-1", "word": "bad"}, {"name": "1", "word": "good"})
+    made = Task.model_validate(
+        {"name": "own", "sentences": ("text",), "labels": labels, "sources": {"hub": source}} | task
+    )
+    table = read_source(made, DataSettings(source=str(folder))).tables["train"]
+    return [example.label for example in table.all()]
+
+
+def test_minus_one_is_a_label_or_a_value_where_the_task_has_it(tmp_path: Path) -> None:
+    assert scored(tmp_path, {}) == ["-1", "1"]
+    assert scored(tmp_path, {"labels": {"-1": "-1", "1": "1"}}) == ["-1", "1"]
+    scale = {"low": -1.0, "high": 1.0, "threshold": 0.0}
+    assert scored(tmp_path, {}, kind="regression", metrics=("pearson",), range=scale) == [-1.0, 1.0]
+
+
 def test_a_label_that_is_none_of_the_tasks_is_refused_with_its_row(tmp_path: Path) -> None:
     task = text_labels(tmp_path, ["positive", "neutral"])
     with pytest.raises(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from reference import kshot_twin
 from reference.originals import COLUMNS, MODES, originals
 from shoestring.data.kshot import KshotReport, KshotSettings, write_kshot
 from shoestring.data.published import SEEDS, small_test
+from shoestring.data.settings import DataSettings
+from shoestring.data.splits import draw
 from shoestring.errors import DataError, OutputError, RunFolderError
+from shoestring.tasks.load import load_task
 
 AT_HAND = ("SST-2", "sst-5", "mr", "cr", "mpqa", "subj", "trec", "CoLA", "MRPC", "STS-B", "RTE")
 
@@ -43,6 +47,32 @@ def test_every_mode_of_the_real_tasks_equals_the_twin(task: str, shared: Path, t
         kshot_twin.publish(tmp_path / "data", tmp_path / "twin", task, k, mode, list(SEEDS))
         write(original, tmp_path / "ours", task, k=k, mode=mode)
     assert contents(tmp_path / "ours") == contents(tmp_path / "twin")
+
+
+def own_sst2(path: Path, **changes: str) -> str:
+    """Write a task file for the files of SST-2, under another name."""
+    text = resources.files("shoestring.tasks").joinpath("catalog", "SST-2.toml").read_text(encoding="utf-8")
+    for old, new in {'name = "SST-2"': 'name = "own"', **changes}.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_folder_is_where_its_task_looks_for_it_whatever_the_tasks_name(tmp_path: Path) -> None:
+    originals(tmp_path / "SST-2", "SST-2", train=40, dev=9, seed=4)
+    task = own_sst2(tmp_path / "own.toml")
+    assert len(write(tmp_path, tmp_path / "out", task, "SST-2", k=2, seeds=(13,)).written) == 1
+    given = DataSettings(source=str(tmp_path / "out"), mode="given", k=2)
+    assert len(draw(load_task(task), given, 13).train) == 4
+
+
+def test_tasks_that_want_different_files_in_one_folder_are_refused(tmp_path: Path) -> None:
+    originals(tmp_path / "SST-2", "SST-2", train=40, dev=9, seed=4)
+    other = own_sst2(tmp_path / "other.toml", **{'test = "dev.tsv"': 'test = "train.tsv"'})
+    with pytest.raises(RunFolderError, match=r"SST-2.2-13: task .*other\.toml would have other contents there"):
+        write(tmp_path, tmp_path / "out", "SST-2", other, k=2, seeds=(13,))
+    assert not (tmp_path / "out").exists()
 
 
 def test_cola_has_999_lines_and_one_glued_row_in_the_small_test(shared: Path, tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def test_labels_of_any_kind_are_mapped_to_the_tasks(label: object, name: str, tm
     assert rows(read(tmp_path, row, "jsonl", labels=table)) == [(("x", "y"), name)]
 
 
+def test_characters_of_two_escapes_and_escaped_backslashes_are_text(tmp_path: Path) -> None:
+    row = r'{"a": "\ud83d\ude00", "b": "\\ud83d", "label": true}'
+    assert rows(read(tmp_path, row, "jsonl")) == [(("\U0001f600", r"\ud83d"), "true")]
+
+
 def test_truth_values_are_labels_as_json_writes_them(tmp_path: Path) -> None:
     assert rows(read(tmp_path, '{"a": "x", "b": "y", "label": false}', "jsonl")) == [(("x", "y"), "false")]
 
@@ -207,6 +212,20 @@ BAD: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "field of no record": ("jsonl", GOOD, r"line 1: there is no field 'a\.c'", {"sentences": ("a.c", "b")}),
     "empty row": ("jsonl", f"{GOOD}\n\n{GOOD}", r"line 2: the row is empty", {}),
     "not json": ("jsonl", '{"a"}', r"line 1: the row is not JSON: .* at column", {}),
+    "half a character": (
+        "jsonl",
+        f'{GOOD}\n{{"a": "\\ud83d\\ude00", "b": "\\\\ud83d oh \\ud83d", "label": true}}',
+        r"line 2: the row holds half a character, \\ud83d: a text was cut within an emoji",
+        {},
+    ),
+    "half a character in a document": (
+        "json",
+        '[\n{"a": "\\ud83d\\ude00",\n "b": "x \\uDE00", "label": true}]',
+        r"line 3: the file holds half a character, \\uDE00",
+        {},
+    ),
+    "endless number": ("jsonl", f'{{"a": {"1" * 5000}}}', r"line 1: the row cannot be read: Exceeds the limit", {}),
+    "endless lists": ("jsonl", "[" * 100_000, r"line 1: the row cannot be read: maximum recursion depth", {}),
     "list for a row": ("jsonl", "[1]", r"line 1: the row is not a JSON object but \[1\]", {}),
     "number for a text": ("jsonl", '{"a": 3, "b": "y", "label": true}', r"the field 'a' is not text but 3", {}),
     "empty text": ("jsonl", '{"a": "x", "b": " ", "label": true}', r"line 1: the text 'second' is empty", {}),

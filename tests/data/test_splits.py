@@ -18,11 +18,10 @@ from shoestring.data.splits import DataSettings, draw
 from shoestring.errors import DataError, UnknownNameError
 from shoestring.tasks.inline import InlineSettings, inline_task
 from shoestring.tasks.load import load_task
+from shoestring.tasks.spec import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from shoestring.tasks.spec import Task
 
 
 def settings_of(source: Path, **changes: object) -> DataSettings:
@@ -176,6 +175,20 @@ def test_a_test_file_of_its_own_keeps_the_rest_out(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("review,label\nfine,good\n")
     splits = draw(task, settings_of(path, k=2, test_source=str(tmp_path / "test.csv")), 1)
     assert said(splits.tests["test"]) == [(("fine",), "good")]
+
+
+def test_columns_of_another_name_keep_what_their_values_are_called(tmp_path: Path) -> None:
+    source = {
+        "folder": "own", "format": "jsonl", "sentences": ["text"], "label": "label", "files": {"train": "train.jsonl"},
+        "labels": {"0": "1", "1": "0"}, "skip_labels": ["2"],
+    }  # fmt: skip
+    labels = [{"name": "0", "word": "bad"}, {"name": "1", "word": "good"}]
+    task = Task.model_validate({"name": "own", "sentences": ["text"], "labels": labels, "sources": {"files": source}})
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps({"text": f"t{row}", "stars": row % 3}) + "\n" for row in range(9)))
+    splits = draw(task, settings_of(path, k=1, label_column="stars"), 1)
+    drawn = [example for examples in splits.named.values() for example in examples]
+    assert {(int(example.sentences[0][1:]) % 3, example.label) for example in drawn} == {(0, "1"), (1, "0")}
 
 
 def test_a_catalogue_task_reads_a_file_with_columns_of_other_names(tmp_path: Path) -> None:

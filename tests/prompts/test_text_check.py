@@ -79,7 +79,7 @@ def test_a_problem_of_the_file_alone_is_named(changes, problem):
         ({"limits": {"max_tokens": 4}}, "causal", "task toy, example golden 1: the input has "),
         ({"limits": {"max_tokens": 4}, "golden": []}, "causal", "task toy, example of a text: the input has "),
         (
-            {"form": FORM | {"answer": ""}},
+            {"form": FORM | {"answer": "{{ candidate[:0] }}"}},
             "causal",
             "task toy, example golden 1: its answers '' and '' have the same tok",
         ),

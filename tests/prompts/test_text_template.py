@@ -25,7 +25,7 @@ def rendered(prompt: str, answer: str = " {{ candidate }}") -> str:
         ("{{ text.strip() }}?\n", "{{ candidate }}", "He said so.?\nI think"),
         ("{{ text.strip()[:-1] | lower }}", " {{ candidate.split(' ')[-1] }}", "he said so think"),
         ("{% if 'x' in text %}x{% else %}y{% endif %}", '<{{ candidate }}> & "', 'y<I think> & "'),
-        ("{% set words = text.split() %}{{ words | length }}", " {{ text.count('s') }}", "3 2"),
+        ("{% set words = text.split() %}{{ words | length }}", " {{ candidate.count('i') + text.count('s') }}", "3 3"),
     ],
 )
 def test_texts_and_their_methods_make_prompts(prompt, answer, text):
@@ -59,6 +59,7 @@ def test_a_template_that_is_none_is_refused_before_any_example(prompt, message):
         ("{% include 'file' %}", "no loader for this environment"),
         ("{% for n in range(10**9) %}{% endfor %}", "Range too big"),
         ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ text.strip }}", r"'strip' is a method, and no text; write strip\(\)"),
     ],
 )
 def test_a_template_that_fails_names_the_example(prompt, message):
@@ -73,6 +74,8 @@ def test_an_answer_sees_the_candidate_and_every_part_is_checked():
         TemplateError, match=r"\(text\.answer\): 'candidat' is no text of the task; did you mean 'candidate'"
     ):
         rendered("{{ text }}", "{{ candidat }}")
+    with pytest.raises(TemplateError, match=r"\(text\.answer\): ' yes' is the same for every answer; it needs {{ cand"):
+        rendered("{{ text }}", " yes")
     for part in ("calibration", "calibration_answer", "demonstration"):
         form = TextForm.model_validate({"prompt": "{{ text }}", part: "{{ nothing }}"})
         with pytest.raises(TemplateError, match=rf"\(text\.{part}\): 'nothing' is no text"):

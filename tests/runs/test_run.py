@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 import tiny
 from shoestring.data.splits import draw
-from shoestring.errors import LabelWordError, OutputError, RunFolderError, ShoestringError
+from shoestring.errors import DataError, LabelWordError, OutputError, RunFolderError, ShoestringError
 from shoestring.methods.catalog.mezo import MeZO
 from shoestring.methods.catalog.zero_shot import ZeroShot
 from shoestring.models.prompted import PromptedModel
@@ -66,6 +66,20 @@ def test_a_test_set_alone_is_enough_where_nothing_is_trained(
     assert done.split is not None
     assert (done.split.train, done.split.dev, done.split.tests) == (0, 0, {"test": 9})
     assert len(jsonl(tmp_path / "runs" / done.run_id / "predictions.jsonl")) == 9
+
+
+def test_a_train_set_that_leaves_nothing_for_dev_is_refused_where_dev_is_needed(
+    tiny_masked_folder: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    everything = {"k": 10_000, "allow_fewer": True}
+    config = tiny.config(tiny_masked_folder, tiny_original, tmp_path, data=everything, method=SHORT)
+    with pytest.raises(
+        DataError, match=r"task SST-2: .*leaves none for dev, which method.kind='mezo' needs; a smaller"
+    ):
+        run(config)
+    assert not any(tmp_path.iterdir())
+    done = run(tiny.config(tiny_masked_folder, tiny_original, tmp_path, data=everything, method={"kind": "zero-shot"}))
+    assert set(done.metrics) == {"test"}
 
 
 def test_the_record_says_what_was_run_and_what_it_cost(config: RunConfig, record: Record) -> None:

@@ -72,11 +72,29 @@ doc_to_text: "{{ question.strip() }}\nA. {{choices['text'][0]}}\nB. {{choices['t
 doc_to_target: answerKey
 doc_to_choice: ['A', 'B']
 """
+PROMPT = LABELS.replace("task: rte", "task: prompt").replace(
+    r"{{premise}}\nQuestion: {{hypothesis}} True or False?\nAnswer:", r"Question: {{prompt}}\nAnswer:"
+)
+RECORD = PROMPT.replace("task: prompt", "task: record").replace("Question: {{prompt}}", "{{ page.title }}: {{ text }}")
+SETS = PROMPT.replace("task: prompt", "task: sets").replace("Question: {{prompt}}", "{% set q = text.strip() %}{{ q }}")
+COUNTED = PROMPT.replace("task: prompt", "task: counted").replace("{{prompt}}", "{{candidate}}")
+COUNTED = COUNTED.replace("['True', 'False']", "[1, no]").replace(
+    "doc_to_target: label", 'doc_to_target: "{{-label-}}"'
+)
+EMPTY = LABELS.replace("task: rte", "task: empty").replace(
+    r'"{{premise}}\nQuestion: {{hypothesis}} True or False?\nAnswer:"', '""'
+)
+EMPTY = EMPTY.replace("doc_to_target: label", "doc_to_target: '1'")
 ROWS = {
     "arc": {"question": "Why?", "choices": {"text": ["so", "no"], "label": ["A", "B"]}, "answerKey": "B"},
     "rte": {"premise": "He ran.", "hypothesis": "He moved.", "label": 0},
     "nq": {"question": "who ran", "answer": ["he", "him"]},
     "csqa": {"question": " Why? ", "choices": {"text": ["so", "no"], "label": ["A", "B"]}, "answerKey": "B"},
+    "prompt": {"prompt": "Why?", "label": 0},
+    "record": {"page": {"title": "Rome"}, "text": "Old?", "label": 0},
+    "sets": {"text": " Why? ", "label": 0},
+    "counted": {"candidate": "Ann", "label": 1},
+    "empty": {},
 }
 
 
@@ -107,8 +125,13 @@ def example_of(task: Task, row: dict[str, object]) -> Example:
         (LABELS, "He ran.\nQuestion: He moved. True or False?\nAnswer:", [" True", " False"], ("True",)),
         (WRITING, "Q: who ran?\nA:", [" he"], ("he", "him")),
         (INDEXED, "Why?\nA. so\nB. no\nAnswer:", [" A", " B"], ("B",)),
+        (PROMPT, "Question: Why?\nAnswer:", [" True", " False"], ("True",)),
+        (RECORD, "Rome: Old?\nAnswer:", [" True", " False"], ("True",)),
+        (SETS, "Why?\nAnswer:", [" True", " False"], ("True",)),
+        (COUNTED, "Question: Ann\nAnswer:", [" 1", " False"], ("False",)),
+        (EMPTY, "", [" True", " False"], ("False",)),
     ],
-    ids=["choices", "labels", "writing", "indexed"],
+    ids=["choices", "labels", "writing", "indexed", "prompt", "record", "sets", "counted", "empty"],
 )
 def test_an_imported_task_asks_what_the_harness_asks(
     text: str, prompt: str, answers: list[str], golds: tuple[str, ...], tmp_path: Path
@@ -149,6 +172,19 @@ def test_how_answers_are_written_and_measured_is_taken_over(tmp_path: Path) -> N
     assert form.separator == "\n"
 
 
+def test_an_answer_that_nothing_stops_ends_with_the_end_of_text_alone(tmp_path: Path) -> None:
+    text = WRITING.replace('until: [".", "\\n"]', "until: []")
+    task = build(Task, tomllib.loads(imported(tmp_path, text).text), "imported")
+    assert task.generation is not None
+    assert task.generation.stop == ""
+
+
+def test_keys_that_are_left_empty_have_their_defaults(tmp_path: Path) -> None:
+    text = WRITING.split("fewshot_delimiter")[0]
+    keys = ("fewshot_delimiter", "target_delimiter", "generation_kwargs", "dataset_kwargs", "metric_list")
+    assert imported(tmp_path, text + "".join(f"{key}:\n" for key in keys)) == imported(tmp_path, text)
+
+
 def test_a_file_that_includes_another_is_read_on_top_of_it(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(CHOICES)
     found = imported(tmp_path, "include: base.yaml\ntask: arc_c\ndataset_name: ARC-Challenge\n")
@@ -171,6 +207,17 @@ def test_a_file_that_includes_another_is_read_on_top_of_it(tmp_path: Path) -> No
         (LABELS + "dataset_kwargs: {data_files: x.json}\n", "dataset_kwargs: files of your own"),
         (LABELS.replace("doc_to_choice: ['True', 'False']\n", ""), "doc_to_choice: is missing"),
         (LABELS.replace("validation_split: validation\n", ""), "training_split: is missing, and so are"),
+        (LABELS + "generation_kwargs: [a]\n", r"generation_kwargs: is \['a'\], and should be a table"),
+        (LABELS.replace("[{metric: acc}]", "[acc]"), r"metric_list: is \['acc'\], and should list tables"),
+        (WRITING.replace('[".", "\\n"]', "5"), r"generation_kwargs\.until: is 5, and should be a text"),
+        (WRITING.replace("max_gen_toks: 20", "max_gen_toks: a"), r"generation\.max_new_tokens: got 'a'"),
+        (LABELS + "target_delimiter: 1\n", "target_delimiter: is 1, and should be a text"),
+        (
+            INDEXED.replace("doc_to_text: ", "doc_to_text: What is it? #"),
+            "'What is it[?]' is neither the name of a column",
+        ),
+        (INDEXED.replace("answerKey", '"{{ answer"'), "doc_to_target: '{{ answer' is not Jinja as it is read here"),
+        (WRITING.replace("{{answer}}", "{{answer|regex_replace}}"), "doc_to_target: .*No filter named 'regex_replace'"),
         ("a: [", "is not YAML: "),
         ("- a\n", "is not a task of the harness: it holds no keys"),
         ("include: task.yaml\ntask: x\n", "include: the file includes itself"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shoestring.data.files import read_table
 from shoestring.data.settings import DataSettings
 from shoestring.data.splits import draw
 from shoestring.errors import ConfigError
@@ -128,6 +129,15 @@ def test_candidates_make_a_multiple_choice_task() -> None:
     )
     assert counted.sources.files is not None
     assert counted.sources.files.labels == {"0": "1", "1": "2"}
+
+
+def test_candidates_in_columns_that_are_called_by_numbers_are_right_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("question,1,2,3,right\nWhat is blue?,fire,sky,coal,2\nWhat is red?,fire,sky,coal,1\n")
+    task = text_task(texts(file=str(path), outputs="right", candidates=("1", "2", "3"), numbered=True))
+    source = task.sources.files
+    assert source is not None
+    assert [example.label for example in read_table(task, source, path, "train").all()] == ["sky", "fire"]
 
 
 def test_labels_may_be_asked_for_in_jinja() -> None:

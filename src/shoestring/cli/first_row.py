@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shoestring.data.csv_fields import fields_of_any_length
+
 
 @dataclass(frozen=True)
 class FirstRow:
@@ -49,7 +51,8 @@ def first_row(path: Path, *, header: bool = True) -> FirstRow:
                 return _record(json.loads(file.readline()))
             if kind == ".csv":
                 reader = csv.reader(file)
-                lines = [next(reader, []) for _ in range(2)]
+                with fields_of_any_length():
+                    lines = [next(reader, []) for _ in range(2)]
             else:
                 lines = [file.readline().rstrip("\r\n").split("\t") for _ in range(2)]
     except (OSError, ValueError, csv.Error):

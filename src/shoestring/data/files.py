@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shoestring.data.answers import Row, to_example
+from shoestring.data.csv_fields import fields_of_any_length
 from shoestring.data.place import Place
 from shoestring.data.records import read_records
 from shoestring.data.table import Table, draw_key
@@ -212,13 +213,16 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         DataError: if it is not csv; names the line.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
     line = 1
     try:
-        for row in reader:
-            yield line, row
-            line = reader.line_num + 1
+        with fields_of_any_length():
+            for row in reader:
+                rows.append((line, row))
+                line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(str(path), f"the row is not csv: {error}; is a quotation mark left open?", line) from None
+    yield from rows
 
 
 def _csv_line(cells: list[str]) -> str:

@@ -32,8 +32,8 @@ def read_hub(
 ) -> dict[str, Table]:
     """Read splits of a task from the hub, or from the folder `mirror` that holds the same files.
 
-    Labels are mapped by name; a number is one only where the task file maps it. Rows without a label (-1, or null) are
-    left out; the uid of an example is `<split>:<0-based row>` all the same.
+    Labels are mapped by name; a number is one only where the task file maps it. Rows without a label (null, or -1 where
+    the task has no such label or value) are left out; the uid of an example is `<split>:<0-based row>` all the same.
 
     Raises:
         DataError: if the data set cannot be loaded, lacks a column, or has a label, text or answer of no use to the
@@ -70,7 +70,7 @@ def _table(task: Task, hub: HubSource, split: str, rows: Dataset) -> Table:
     examples: list[Example] = []
     for number in range(len(rows)):
         values = {name: values[number] for name, values in columns.items()}
-        if hub.label is not None and (values[hub.label] is None or str(values[hub.label]) == NO_LABEL):
+        if hub.label is not None and not _is_label(task, hub, values[hub.label], names):
             continue
         row = _row(hub, values, names, f"{split}:{number}", place := Place(f"{where}, row {number}"))
         if row.label is None or row.label not in hub.skip_labels:
@@ -118,6 +118,14 @@ def _label_names(rows: Dataset, hub: HubSource) -> list[str]:
         return []
     feature = rows.features.get(hub.label) if hub.label is not None else None
     return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+
+def _is_label(task: Task, hub: HubSource, given: Any, names: Sequence[str]) -> bool:
+    """Return whether a row has a label: not null, nor the -1 that stands for none unless the task means something."""
+    if given is None or str(given) != NO_LABEL:
+        return given is not None
+    valued = task.range is not None and task.range.low <= int(NO_LABEL)
+    return not names and (valued or NO_LABEL in (hub.labels or task.label_names))
 
 
 def _refuse_bare_number(hub: HubSource, given: str, place: Place) -> None:

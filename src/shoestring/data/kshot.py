@@ -30,7 +30,7 @@ class KshotSettings(Settings):
     source: str
     """Folder of the original files: of one task, or one that holds a folder for each task."""
     out: str
-    """Folder to write `<mode>/<task>/<k>-<seed>/` in."""
+    """Folder to write `<mode>/<folder of the task's files>/<k>-<seed>/` in."""
     tasks: tuple[str, ...] = Field(min_length=1)
     """Names of catalogue tasks, or task files."""
     k: PositiveInt = 16
@@ -53,9 +53,9 @@ class KshotReport:
 
 
 def write_kshot(settings: KshotSettings, on_folder: Callable[[Path], None] | None = None) -> KshotReport:
-    """Write the folder `<out>/<mode>/<task>/<k>-<seed>/` of each task and seed.
+    """Write the folder `<out>/<mode>/<folder of the task's files>/<k>-<seed>/` of each task and seed.
 
-    Each folder appears whole or not at all. `on_folder` is told of each one that is done.
+    There mode `given` looks for it. Each appears whole or not at all. `on_folder` is told of each one that is done.
 
     Differs: the published script shuffles CoLA's rows once more for every seed of its list; here a published seed gives
         the published files whichever seeds are asked for, and any other seed is drawn alone. Malformed rows are errors,
@@ -64,7 +64,8 @@ def write_kshot(settings: KshotSettings, on_folder: Callable[[Path], None] | Non
 
     Raises:
         DataError: if a task's original files are missing or malformed.
-        RunFolderError: if a folder holds something else already; names each one, and nothing has been written then.
+        RunFolderError: if a folder holds something else already, or two tasks want different things in it; names each
+            one, and nothing has been written then.
         OutputError: if the disk refuses; the folders that were done before stay, whole.
     """
     folders: dict[Path, Callable[[], dict[str, str]]] = {}
@@ -73,8 +74,11 @@ def write_kshot(settings: KshotSettings, on_folder: Callable[[Path], None] | Non
         originals = _Originals.read(load_task(name), settings)
         warnings += originals.warnings(settings)
         for seed in dict.fromkeys(settings.seeds):
-            folder = Path(settings.out) / settings.mode / originals.task.name / f"{settings.k}-{seed}"
-            folders[folder] = _rendering(originals, settings, seed)
+            folder = Path(settings.out) / settings.mode / originals.files.folder / f"{settings.k}-{seed}"
+            render = _rendering(originals, settings, seed)
+            if folder in folders and folders[folder]() != render():
+                raise RunFolderError(f"{folder}: task {name} would have other contents there than one before it")
+            folders[folder] = render
     there = {folder: _same(folder, render()) for folder, render in folders.items() if folder.exists()}
     other = [str(folder) for folder, same in there.items() if not same]
     if other and not settings.force:

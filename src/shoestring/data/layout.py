@@ -36,6 +36,8 @@ def file_layout(task: Task, settings: DataSettings, path: Path) -> FileSource:
         raise DataError(str(path), f"{len(columns)} text columns for the {len(task.sentences)} texts of {task.name}")
     table: dict[str, Any] = {"folder": "", "format": kind, "files": {TRAIN: path.name}, "sentences": columns}
     table |= {"header": kind not in TREES, **_answers(task, settings, path)}
+    if files is not None and files.format == kind:
+        table |= {"labels": files.labels, "skip_labels": files.skip_labels}
     if files is not None and files.format == kind and files.is_tree:
         table |= {"each": files.each, "derive": files.derive, "allow_empty": files.allow_empty}
     try:

@@ -34,7 +34,8 @@ class TextTemplate:
         form: the text form.
 
     Raises:
-        TemplateError: if a part is not Jinja or names what there is not; says which, on which line, and what is near.
+        TemplateError: if a part is not Jinja or names what there is not, which it says, on which line, and what is
+            near; if the answer does not say which one it is.
     """
 
     def __init__(self, task: Task, name: str, form: TextForm) -> None:
@@ -45,6 +46,10 @@ class TextTemplate:
                 "give it another name"
             )
         self._parts = {part: self._compiled(part) for part in _PARTS if getattr(form, part) is not None}
+        if CANDIDATE not in compiled(form.answer)[1]:
+            raise errors.TemplateError(
+                f"{self._where('answer')}: {form.answer!r} is the same for every answer; it needs {{{{ candidate }}}}"
+            )
 
     def prompt(self, example: Example) -> str:
         """Return the question of an example.

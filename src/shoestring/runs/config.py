@@ -147,6 +147,11 @@ class RunConfig(Settings):
         """Whether the method asks which weights the tuning trains."""
         return getattr(self.method, "reads_tuning", self.method.trains)
 
+    @property
+    def needs_dev(self) -> bool:
+        """Whether there must be a dev set: the method is measured on it while it trains, or chooses settings on it."""
+        return self.reads_tuning and getattr(self.method, "needs_dev", True)
+
     def _about_data(self) -> list[str]:
         data, kind = self.data, self.method.kind
         if data.per_example and self.prompt.demonstrations is None:
@@ -157,7 +162,7 @@ class RunConfig(Settings):
             return [f"data.per_example is for in-context learning; method.kind={kind!r} trains on one training set"]
         if not data.num_train:
             return [f"data.num_train=0 leaves method.kind={kind!r} nothing to train on"]
-        if not data.num_dev and getattr(self.method, "needs_dev", True):
+        if not data.num_dev and self.needs_dev:
             doing = "is measured on dev while it trains" if self.method.trains else "chooses settings on dev"
             return [f"data.num_dev is needed: method.kind={kind!r} {doing}"]
         return []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoestring.data.example import Example, Splits
 from shoestring.data.splits import draw
-from shoestring.errors import RunFolderError
+from shoestring.errors import DataError, RunFolderError
 from shoestring.files import write_jsonl
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given, Outcome
@@ -112,6 +112,7 @@ def run(
             RunFolder(config.folder, config.identity()).tidy_if_free()
             return known
     refuse_missing(config.output.report_to)
+    _refuse_no_dev(config, splits)
     prepared = prepare(config, splits, progress)
     folder = RunFolder(config.folder, config.identity(), _watch(config, limits, force=force))
     with folder.open(force=force):
@@ -156,6 +157,15 @@ def _ended_well(config: RunConfig) -> Record | None:
 def _has_all(config: RunConfig) -> bool:
     """Return whether a finished run has its weights, which are gone unless it kept them, where they are wanted."""
     return not config.output.keep_model or (config.folder / MODEL).is_dir()
+
+
+def _refuse_no_dev(config: RunConfig, splits: Splits) -> None:
+    if config.needs_dev and not splits.dev:
+        raise DataError(
+            f"task {config.task.name}",
+            f"train takes every example and leaves none for dev, which method.kind={config.method.kind!r} needs; "
+            "a smaller data.k",
+        )
 
 
 def prepare(config: RunConfig, splits: Splits, progress: Progress | None = None) -> Prepared:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateSyntaxError
+
 from shoestring.config import build
 from shoestring.errors import ConfigError, Problem, suggest
 from shoestring.tasks.harness_yaml import Function, read_yaml
-from shoestring.tasks.jinja import bare_names, is_template
+from shoestring.tasks.jinja import bare_names, compiled, is_template
 from shoestring.tasks.spec import Task
 
 KINDS = {"multiple_choice": "multiple-choice", "generate_until": "generation"}
@@ -29,7 +31,8 @@ METRICS = {
 _DELIMITER, _BETWEEN, _LONGEST, _STOP = " ", "\n\n", 256, "\n\n"
 # The harness cuts prompts to what the model reads; ours never exceed that either.
 _MAX_TOKENS = 2048
-_ASKED = ("doc_to_text", "doc_to_target", "doc_to_choice", "process_docs", "process_results", "custom_dataset")
+_WORDED = ("doc_to_text", "doc_to_target", "doc_to_choice")
+_ASKED = (*_WORDED, "process_docs", "process_results", "custom_dataset")
 _NEVER = ("use_prompt", "doc_to_image", "doc_to_audio")
 _LEFT_OUT = {
     "filter_list": "answers are compared as they were generated, without filters",
@@ -57,7 +60,8 @@ def import_task(path: Path) -> Imported:
     Raises:
         ConfigError: if the file is not a task, or cannot be imported; lists every reason.
     """
-    config = read_yaml(path)
+    # What a file leaves empty is what it does not say.
+    config = {key: value for key, value in read_yaml(path).items() if value is not None}
     if problems := list(_problems(config)):
         raise ConfigError(str(path), problems)
     text = "\n".join([*_head(config, path), *_template(config), *_source(config), ""])
@@ -76,7 +80,9 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(config.get(key), Function):
             yield Problem(key, f"is the Python function {config[key].name}; write it as a Jinja template, or by hand")
     yield from (Problem(key, "cannot be imported") for key in _NEVER if config.get(key) is not None)
+    yield from _sort_problems(config)
     yield from _data_problems(config)
+    yield from _template_problems(config)
     for key in ("doc_to_text", "doc_to_target", *(["doc_to_choice"] if kind == "multiple_choice" else [])):
         if config.get(key) is None:
             yield Problem(key, "is missing")
@@ -85,10 +91,38 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 def _data_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(config.get("dataset_path"), str):
         yield Problem("dataset_path", "is missing: the data set's name on the hub")
-    elif config.get("dataset_kwargs", {}).get("data_files"):
+    elif _table(config, "dataset_kwargs").get("data_files"):
         yield Problem("dataset_kwargs", "files of your own: write a task file, or give them as --data with --inputs")
     if not any(config.get(f"{split}_split") for split in ("training", "validation", "test")):
         yield Problem("training_split", "is missing, and so are validation_split and test_split")
+
+
+def _sort_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in ("dataset_kwargs", "generation_kwargs"):
+        if not isinstance(config.get(key, {}), Mapping):
+            yield Problem(key, f"is {config[key]!r}, and should be a table of keys and values")
+    metrics = config.get("metric_list", [])
+    if not isinstance(metrics, list) or not all(isinstance(entry, Mapping) and "metric" in entry for entry in metrics):
+        yield Problem("metric_list", f"is {metrics!r}, and should list tables, such as `- metric: acc`")
+    until = _table(config, "generation_kwargs").get("until", [])
+    if not isinstance(until, str | list):
+        yield Problem("generation_kwargs.until", f"is {until!r}, and should be a text, or a list of texts")
+    for key in ("target_delimiter", "fewshot_delimiter"):
+        if not isinstance(config.get(key, ""), str):
+            yield Problem(key, f"is {config[key]!r}, and should be a text")
+
+
+def _template_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    asked = config.get("doc_to_text", "")
+    column = isinstance(asked, str) and (not asked or asked.isidentifier())
+    if not isinstance(asked, Function) and not column and not is_template(str(asked)):
+        yield Problem("doc_to_text", f"{asked!r} is neither the name of a column nor a Jinja template")
+    for key in _WORDED:
+        text = config.get(key)
+        try:
+            compiled(text) if isinstance(text, str) and is_template(text) else None
+        except TemplateSyntaxError as error:
+            yield Problem(key, f"{text!r} is not Jinja as it is read here: {error.message}")
 
 
 def _head(config: Mapping[str, Any], path: Path) -> Iterator[str]:
@@ -100,18 +134,17 @@ def _head(config: Mapping[str, Any], path: Path) -> Iterator[str]:
 
 
 def _template(config: Mapping[str, Any]) -> Iterator[str]:
-    asked = str(config["doc_to_text"])
-    if list(_texts(config)) == ["prompt"]:
-        asked = "{{ prompt }}"
-    elif not is_template(asked):
-        asked = f"{{{{ {asked} }}}}"
+    texts, asked = _texts(config), str(config["doc_to_text"])
+    if not is_template(asked) or list(texts.values()) == [asked]:
+        asked = f"{{{{ {next(iter(texts))} }}}}"
     yield from ("", "[templates.harness.text]", f"prompt = {_toml(asked)}")
     yield f"answer = {_toml(config.get('target_delimiter', _DELIMITER) + '{{ candidate }}')}"
     yield f"separator = {_toml(config.get('fewshot_delimiter', _BETWEEN))}"
     yield from ("strip = false", "", "[limits]", f"max_tokens = {_MAX_TOKENS}")
     if _kind(config) == "generation":
-        longest = config.get("generation_kwargs", {}).get("max_gen_toks", _LONGEST)
-        yield from ("", "[generation]", f"max_new_tokens = {longest}", f"stop = {_toml(_stops(config)[0])}")
+        longest = _table(config, "generation_kwargs").get("max_gen_toks", _LONGEST)
+        stop = next(iter(_stops(config)), "")
+        yield from ("", "[generation]", f"max_new_tokens = {_toml(longest)}", f"stop = {_toml(stop)}")
 
 
 def _source(config: Mapping[str, Any]) -> Iterator[str]:
@@ -120,26 +153,29 @@ def _source(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"config = {_toml(config['dataset_name'])}"
     yield f"sentences = {_toml(list(_texts(config).values()))}"
     target = config["doc_to_target"]
-    target = f"{{{{ {target} }}}}" if isinstance(target, int) else str(target)
+    target = f"{{{{ {target} }}}}" if str(target).isdecimal() else str(target)
     if _kind(config) == "generation":
         yield f"golds = {_toml(target)}"
     else:
         choices = config["doc_to_choice"]
         if isinstance(choices, Mapping):
             choices = list(choices.values())
-        shown = "{{ " + json.dumps(choices, ensure_ascii=False) + " }}" if isinstance(choices, list) else str(choices)
-        yield f"candidates = {_toml(shown)}"
+        if isinstance(choices, list):
+            # Numbers, and the truth value that YAML reads in `no`, are written as the harness writes them.
+            choices = f"{{{{ {_toml([str(choice) for choice in choices])} }}}}"
+        yield f"candidates = {_toml(str(choices))}"
         yield f"label = {_toml(target)}"
     yield f"splits = {{ {', '.join(f'{ours} = {_toml(theirs)}' for ours, theirs in _splits(config).items())} }}"
 
 
 def _texts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of an example and where each comes from: the columns the prompt names, or the prompt itself."""
-    asked = str(config["doc_to_text"])
+    asked = str(config["doc_to_text"]) or '{{ "" }}'
     if not is_template(asked):
         return {asked: asked}
     names = bare_names(asked)
-    return {"prompt": asked} if not names else {name: name for name in names}
+    # Answers are called `candidate` here, and texts cannot be.
+    return {name: name for name in names} if names and "candidate" not in names else {"prompt": asked}
 
 
 def _splits(config: Mapping[str, Any]) -> dict[str, str]:
@@ -159,7 +195,7 @@ def _named(config: Mapping[str, Any]) -> list[str]:
 
 
 def _stops(config: Mapping[str, Any]) -> list[str]:
-    until = config.get("generation_kwargs", {}).get("until", [_STOP])
+    until = _table(config, "generation_kwargs").get("until", [_STOP])
     stops = [until] if isinstance(until, str) else list(until)
     return sorted(stops, key=lambda stop: stop != "\n")
 
@@ -190,11 +226,16 @@ def _notes_on_choices(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _notes_on_writing(config: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"an answer does not stop at {stop!r}" for stop in _stops(config)[1:])
-    given = config.get("generation_kwargs", {})
+    given = _table(config, "generation_kwargs")
     if given.get("do_sample") or given.get("num_beams", 1) != 1:
         yield "sampling and beams are settings of a run: [generation]"
     if any("ignore" in key for entry in config.get("metric_list") or () for key in entry):
         yield "our metrics always fold case, articles and punctuation, as SQuAD's do"
+
+
+def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _toml(value: Any) -> str:

@@ -242,7 +242,8 @@ def _candidates(settings: TextSettings, source: _Source) -> dict[str, Any]:
         return {"candidates": columns}
     by_number = {str(place): str(column) for place, column in enumerate(columns)}
     by_name = {} if source.counted else {str(column): str(column) for column in columns}
-    return {"candidates": columns, "labels": by_name | by_number}
+    # Columns that are called 1, 2, ... are meant by these names: counted from 0, 1 would be the second of them.
+    return {"candidates": columns, "labels": by_name if by_name.keys() & by_number else by_name | by_number}
 
 
 def _asked(settings: TextSettings, names: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ class Generation(Settings):
     max_new_tokens: PositiveInt = 50
     """Longest answer."""
     stop: str | None = "\n"
-    """A text whose last token ends an answer, besides the end-of-text token; none: only that one."""
+    """A text whose last token ends an answer, besides the end-of-text token; an empty one: only that token."""
 
 
 class Task(Settings):
