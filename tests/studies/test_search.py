@@ -103,6 +103,17 @@ def test_random_search_tries_the_same_values_in_every_cell_and_seed(study: Study
     assert len([trial for trial in trials if trial.variant == "zero-shot"]) == 2
 
 
+def test_whole_numbers_are_drawn_evenly_the_ends_too(tmp_path: Path) -> None:
+    path = tmp_path / "whole.toml"
+    ranged = RECIPE.replace("steps = {{ low = 2, high = 5 }}", "steps = {{ low = 1, high = 3 }}")
+    path.write_text(ranged.format(out=tmp_path / "runs"))
+    trials = random_trials(load_study(path, ["method.eps=1e-3"], seeds=[13]), 600)
+    drawn = [trial.settings["method.steps"] for trial in trials if trial.variant == "MeZO"]
+    assert {*drawn} == {1, 2, 3}
+    # A third each, within four standard errors.
+    assert all(abs(drawn.count(steps) - 200) <= 4 * math.sqrt(600 * 1 / 3 * 2 / 3) for steps in (1, 2, 3))
+
+
 def test_the_command_line_replaces_ranges(study: Study) -> None:
     path = Path(study.source)
     fixed = random_trials(load_study(path, ["method.lr=1e-4"], {"method.steps": [7, 8]}), 3)

@@ -53,6 +53,8 @@ def _drawn(key: str, one: Range, index: int) -> Any:
     if one.choices:
         return one.choices[int(share * len(one.choices))]
     low, high = _ends(one)
+    if one.whole:  # Half a step beyond both ends, which would else be drawn half as often as what lies between.
+        low, high = low - 0.5, high + 0.5
     value = math.exp(math.log(low) + share * math.log(high / low)) if one.log else low + share * (high - low)
     return _rounded(value, one)
 
