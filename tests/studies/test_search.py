@@ -224,6 +224,21 @@ def test_pruned_runs_are_the_same_however_many_run_at_once_and_are_made_in_full_
     assert {*ends("killed").values()} == {"ok"}
 
 
+def test_tpe_makes_runs_again_whose_weights_are_wanted_and_gone(study: Study) -> None:
+    pytest.importorskip("optuna")
+    made = settings(asked(study, 3))
+    kept = load_study(Path(study.source), ["output.keep_model=true"])
+    queue = TpeQueue(kept, 3, lambda trial: None)
+    again: set[str] = set()
+    while (config := queue.next()) is not None:
+        again.add(config.run_id)
+        finish(config)
+        (config.folder / "model").mkdir()
+        queue.ended(Ended(config.folder, "ok"))
+    assert again == made
+    assert TpeQueue(kept, 3, lambda trial: None).next() is None
+
+
 def test_a_sweep_by_tpe_knows_what_is_asked_for_and_how_many_are_to_come(study: Study) -> None:
     pytest.importorskip("optuna")
     sweep = Sweep.of([study], "tpe", 6)
