@@ -51,6 +51,13 @@ metric = "accuracy"
 values = { trec = 32.0 }
 """
 
+OWN_TASK = """
+name = "questions"
+sentences = ["question"]
+labels = [{ name = "who", word = "person" }, { name = "where", word = "place" }]
+templates.default.masked = "*cls**sent_0*_It_asks_for_a*mask*.*sep+*"
+"""
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
@@ -124,6 +131,17 @@ def test_missing_cells_are_named_with_the_command_that_makes_them(study: Study) 
     only = [run for run in made(study, "MeZO", "SST-2", 0.5, 0.5) if run.config["seed"] == 13]
     assert "missing: seed 21 of MeZO in SST-2" in compare(study, only).notes
     assert "missing: zero-shot" in compare(study, only).notes
+
+
+def test_a_command_names_no_columns_by_what_the_sweep_does_not_call_them(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN_TASK)
+    path = tmp_path / "two.toml"
+    path.write_text(RECIPE.replace('task = ["SST-2", "trec"]', 'task = ["SST-2", "./own.toml"]'))
+    mine = load_study(path)
+    done = [of_config(config) for config in mine.configs() if config.task.name == "SST-2"]
+    notes = compare(mine, done).notes
+    assert "missing: MeZO in questions" in notes
+    assert any(note.endswith(f"shoestring sweep {mine.source}") for note in notes)
 
 
 def test_seeds_that_alone_are_missing_stand_in_the_command(study: Study) -> None:

@@ -269,9 +269,11 @@ def _sweep(study: Study, lacking: dict[Any, set[int]]) -> str:
     words = ["shoestring", "sweep", study.source, *study.fixed]
     column = column_of(study)
     columns = list(dict.fromkeys(value for (_, value), seeds in lacking.items() if seeds))
-    over = [arm.over.get(column) for arm in study.arms]
-    # Only a sweep that all variants share can be cut short for all of them.
-    if over[0] is not None and all(values == over[0] for values in over) and len(columns) < len(over[0]):
+    over = [arm.over.get(column, ()) for arm in study.arms]
+    # Only a sweep that all variants share can be cut short for all of them, and only by the values it has itself: a
+    # column is called by its task's name, where the sweep may have the path of its file.
+    shared = all(values == over[0] for values in over)
+    if shared and len(columns) < len(over[0]) and {*columns} <= {*map(_text, over[0])}:
         words += ["--over", f"{column}={','.join(map(toml_value, columns))}"]
     seeds = sorted(set().union(*lacking.values()))
     if tuple(seeds) != study.settings.seeds:
