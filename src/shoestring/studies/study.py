@@ -23,7 +23,7 @@ __all__ = ["Arm", "Published", "Range", "Study", "StudySettings", "Trial", "Vari
 
 
 # A value and the comma behind it; commas within quotes and brackets are the value's own.
-_VALUE = re.compile(r'''\s*("(?:[^"\\]|\\.)*"|'[^']*'|\[[^]]*]|\{[^}]*}|[^,]*?)\s*,''')
+_VALUE = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|\[[^]]*]|\{[^}]*}|[^,]*?)\s*,""")
 
 
 class _Section(Settings):
