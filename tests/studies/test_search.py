@@ -224,6 +224,15 @@ def test_pruned_runs_are_the_same_however_many_run_at_once_and_are_made_in_full_
     assert {*ends("killed").values()} == {"ok"}
 
 
+def test_pruned_runs_are_to_be_made_only_by_who_does_not_prune(study: Study) -> None:
+    pytest.importorskip("optuna")
+    asked(study, 12, prune=True)
+    pruning, whole = (Sweep.of([study], "tpe", 12, prune=prune) for prune in (True, False))
+    assert pruning.tally().count("pruned") > 0
+    assert pruning.todo(pruning.tally(), retry=False) == []
+    assert whole.todo(whole.tally(), retry=False) != []
+
+
 def test_tpe_makes_runs_again_whose_weights_are_wanted_and_gone(study: Study) -> None:
     pytest.importorskip("optuna")
     made = settings(asked(study, 3))

@@ -150,9 +150,9 @@ class Sweep:
         return Tally.of(self.plans())
 
     def todo(self, tally: Tally, *, retry: bool) -> list[RunConfig]:
-        """Return the runs to make: those not done, pruned ones too, and with `retry` those that failed."""
+        """Return the runs to make: those not done, and with `retry` those that failed; pruned ones unless it prunes."""
         configs = self.configs
-        wanted = ("to do", "running", "pruned", *(("failed",) if retry else ()))
+        wanted = ("to do", "running", *(() if self.prune else ("pruned",)), *(("failed",) if retry else ()))
         return [
             configs[run.folder, run.run_id]
             for run, seen in zip(tally.runs, tally.seen, strict=True)
