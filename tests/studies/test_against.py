@@ -117,6 +117,31 @@ def test_variants_that_dev_would_choose_among_are_told_apart_by_what_they_fix(st
     assert "method.lr" not in slot.wanted
 
 
+@pytest.mark.parametrize(
+    "second",
+    ['over = { "method.lr" = [1e-3, 1e-2] }', "set = { method = { lr = 1e-3 } }\nover = { 'method.eps' = [1] }"],
+)
+def test_variants_that_differ_in_what_they_sweep_alone_are_told_apart_by_it(tmp_path: Path, second: str) -> None:
+    path = tmp_path / "grids.toml"
+    body = RECIPE.partition("[study]")[0]
+    path.write_text(f"""{body}[study]
+[[study.variants]]
+name = "low"
+over = {{ "method.lr" = [1e-6, 1e-5] }}
+[[study.variants]]
+name = "high"
+{second}
+""")
+    mine = load_study(path)
+    runs = [
+        of_config(trial.config, 0.6 if trial.variant == "low" else 0.8, dev=0.6 if trial.variant == "low" else 0.8)
+        for trial in mine.trials()
+    ]
+    table = compare(mine, runs, with_costs=False)
+    assert [row[1].text for row in table.rows] == ["60.0 (–, 1)", "80.0 (–, 1)"]  # noqa: RUF001
+    assert not [note for note in table.notes if "missing" in note or "none of the recipe's" in note]
+
+
 def test_missing_cells_are_named_with_the_command_that_makes_them(study: Study) -> None:
     runs = [run for task in ("SST-2", "trec") for run in made(study, "zero-shot", task, 0.5, 0.5)]
     runs += made(study, "four directions", "SST-2", 0.5, 0.5) + made(study, "MeZO", "SST-2", 0.5, 0.5)
