@@ -103,6 +103,20 @@ def test_failures_are_told_at_the_end_and_made_again_when_asked(shell: Shell, re
     assert "failed:" not in err
 
 
+def test_a_damaged_folder_is_not_said_to_be_mended_by_retry(shell: Shell, recipe: Path) -> None:
+    arguments = ("sweep", recipe, "--seeds", "13", *HERE)
+    shell(*arguments)
+    first, second = sorted(Path("runs").glob("*/result.json"))
+    intact = first.read_text()
+    first.write_text("{")
+    second.write_text(intact)
+    _, err = shell(*arguments, "--retry", code=1)
+    assert "result.json cannot be read" in err
+    assert "; delete the folder" in err
+    assert f"holds a run of another config ({first.parent.name}); delete or move the folder" in err
+    assert "--retry makes" not in err
+
+
 def test_stop_on_failure_ends_with_the_error(shell: Shell, recipe: Path) -> None:
     Path("nothing").mkdir()
     out, err = shell("sweep", recipe, "data.source=nothing", "--stop-on-failure", *HERE, code=1)
@@ -179,6 +193,7 @@ def test_mistakes_on_the_command_line_are_named(shell: Shell, recipe: Path) -> N
     assert "there is no 'tep'; did you mean 'tpe'" in usage(recipe, "--search", "tep")
     assert "--seeds and seed=... say the same thing" in usage(recipe, "seed=3", "--seeds", "13")
     assert "--jobs and launcher.jobs=... say the same thing" in usage(recipe, "launcher.jobs=3", "--jobs", "3")
+    assert "launcher.kind=... is for --launcher NAME to say" in usage(recipe, "launcher.kind=here")
     Path("folder").mkdir()
     assert "a folder has its plan; settings, --over, --seeds and --out go" in usage("status", "folder", "a=b")
     assert "method.lrr: there is no such key; did you mean 'method.lr'" in shell.error(

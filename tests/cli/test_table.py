@@ -76,7 +76,7 @@ def test_a_recipe_of_the_package_is_compared_with(shell: Shell, runs: Path) -> N
     out, _ = shell("table", runs, "--against", "mezo/roberta-large-k16", "--seeds", "13,21", "--no-costs")
     assert "90.5 (1.2)" in out
     assert "missing: MeZO-LoRA\n" in out
-    assert f"  shoestring sweep mezo/roberta-large-k16 'output.folder=\"{runs}\"' --seeds 13,21\n" in out
+    assert f"  shoestring sweep mezo/roberta-large-k16 output.folder={runs} --seeds 13,21\n" in out
     Path("runs").symlink_to(runs)
     out, _ = shell("table", "runs", "--against", "mezo/roberta-large-k16", "--seeds", "13,21", "--no-costs")
     assert "  shoestring sweep mezo/roberta-large-k16 --seeds 13,21\n" in out
@@ -103,7 +103,7 @@ def test_options_that_do_not_go_together_are_refused(shell: Shell, runs: Path, c
 
 def test_the_command_that_makes_missing_runs_names_the_folder_of_the_others(shell: Shell, runs: Path) -> None:
     out, _ = shell("table", runs, "--against", "mezo/opt-13b", "--no-costs")
-    assert f"shoestring sweep mezo/opt-13b 'output.folder=\"{runs}\"'" in out
+    assert f"shoestring sweep mezo/opt-13b output.folder={runs}" in out
 
 
 def test_a_place_that_cannot_be_written_is_refused_with_the_option_that_chooses_it(

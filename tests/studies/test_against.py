@@ -51,6 +51,13 @@ metric = "accuracy"
 values = { trec = 32.0 }
 """
 
+OWN_TASK = """
+name = "questions"
+sentences = ["question"]
+labels = [{ name = "who", word = "person" }, { name = "where", word = "place" }]
+templates.default.masked = "*cls**sent_0*_It_asks_for_a*mask*.*sep+*"
+"""
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
@@ -110,6 +117,31 @@ def test_variants_that_dev_would_choose_among_are_told_apart_by_what_they_fix(st
     assert "method.lr" not in slot.wanted
 
 
+@pytest.mark.parametrize(
+    "second",
+    ['over = { "method.lr" = [1e-3, 1e-2] }', "set = { method = { lr = 1e-3 } }\nover = { 'method.eps' = [1] }"],
+)
+def test_variants_that_differ_in_what_they_sweep_alone_are_told_apart_by_it(tmp_path: Path, second: str) -> None:
+    path = tmp_path / "grids.toml"
+    body = RECIPE.partition("[study]")[0]
+    path.write_text(f"""{body}[study]
+[[study.variants]]
+name = "low"
+over = {{ "method.lr" = [1e-6, 1e-5] }}
+[[study.variants]]
+name = "high"
+{second}
+""")
+    mine = load_study(path)
+    runs = [
+        of_config(trial.config, 0.6 if trial.variant == "low" else 0.8, dev=0.6 if trial.variant == "low" else 0.8)
+        for trial in mine.trials()
+    ]
+    table = compare(mine, runs, with_costs=False)
+    assert [row[1].text for row in table.rows] == ["60.0 (–, 1)", "80.0 (–, 1)"]  # noqa: RUF001
+    assert not [note for note in table.notes if "missing" in note or "none of the recipe's" in note]
+
+
 def test_missing_cells_are_named_with_the_command_that_makes_them(study: Study) -> None:
     runs = [run for task in ("SST-2", "trec") for run in made(study, "zero-shot", task, 0.5, 0.5)]
     runs += made(study, "four directions", "SST-2", 0.5, 0.5) + made(study, "MeZO", "SST-2", 0.5, 0.5)
@@ -124,6 +156,17 @@ def test_missing_cells_are_named_with_the_command_that_makes_them(study: Study) 
     only = [run for run in made(study, "MeZO", "SST-2", 0.5, 0.5) if run.config["seed"] == 13]
     assert "missing: seed 21 of MeZO in SST-2" in compare(study, only).notes
     assert "missing: zero-shot" in compare(study, only).notes
+
+
+def test_a_command_names_no_columns_by_what_the_sweep_does_not_call_them(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN_TASK)
+    path = tmp_path / "two.toml"
+    path.write_text(RECIPE.replace('task = ["SST-2", "trec"]', 'task = ["SST-2", "./own.toml"]'))
+    mine = load_study(path)
+    done = [of_config(config) for config in mine.configs() if config.task.name == "SST-2"]
+    notes = compare(mine, done).notes
+    assert "missing: MeZO in questions" in notes
+    assert any(note.endswith(f"shoestring sweep {mine.source}") for note in notes)
 
 
 def test_seeds_that_alone_are_missing_stand_in_the_command(study: Study) -> None:

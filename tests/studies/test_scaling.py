@@ -103,3 +103,29 @@ def test_full_fine_tuning_is_that_of_the_same_setting() -> None:
     table = scaling_table([*few, *many])
     assert [column.head for column in table.columns[:5]] == ["task", "model", "method", "tuning", "setting"]
     assert [row[4].text for row in table.rows] == ["k=16", "k=512"]
+
+
+def test_one_seed_has_no_deviation_and_the_table_says_so() -> None:
+    alone = [one for one in study() if one.config["seed"] == 13]
+    (one,) = thresholds(arrange(alone, layout_of()))
+    assert {size.sd for size in one.sizes} == {None}
+    assert (one.chance, one.full) == ((0.5, 8), ((0.8, None), 64))
+    table = scaling_table(alone)
+    assert table.rows[0][5].text == "86.0 (–)"  # noqa: RUF001 - as tables have it
+    assert table.rows[0][7].values == (0.8, None, 64)
+    assert "one seed has no deviation: where it is alone, its number decides" in table.notes
+    assert not [note for note in scaling_table(study()).notes if "no deviation" in note]
+
+
+def test_sizes_of_fewer_seeds_than_others_are_told() -> None:
+    some = [one for one in study() if one.trained_weights != 8 or one.config["seed"] == 42]
+    table = scaling_table(some)
+    assert table.rows[0][6].text == "8"
+    assert "fewer seeds than 3: SST-2, adam, lora, roberta-base: 8 weights (1)" in table.notes
+
+
+def test_rows_of_several_test_sets_are_told_apart() -> None:
+    both = [
+        one.model_copy(update={"metrics": {**one.metrics, "test-mismatched": {"accuracy": 0.5}}}) for one in study()
+    ]
+    assert [row[0].text for row in scaling_table(both).rows] == ["SST-2", "SST-2 test-mismatched"]

@@ -103,6 +103,17 @@ def test_random_search_tries_the_same_values_in_every_cell_and_seed(study: Study
     assert len([trial for trial in trials if trial.variant == "zero-shot"]) == 2
 
 
+def test_whole_numbers_are_drawn_evenly_the_ends_too(tmp_path: Path) -> None:
+    path = tmp_path / "whole.toml"
+    ranged = RECIPE.replace("steps = {{ low = 2, high = 5 }}", "steps = {{ low = 1, high = 3 }}")
+    path.write_text(ranged.format(out=tmp_path / "runs"))
+    trials = random_trials(load_study(path, ["method.eps=1e-3"], seeds=[13]), 600)
+    drawn = [trial.settings["method.steps"] for trial in trials if trial.variant == "MeZO"]
+    assert {*drawn} == {1, 2, 3}
+    # A third each, within four standard errors.
+    assert all(abs(drawn.count(steps) - 200) <= 4 * math.sqrt(600 * 1 / 3 * 2 / 3) for steps in (1, 2, 3))
+
+
 def test_the_command_line_replaces_ranges(study: Study) -> None:
     path = Path(study.source)
     fixed = random_trials(load_study(path, ["method.lr=1e-4"], {"method.steps": [7, 8]}), 3)
@@ -211,6 +222,30 @@ def test_pruned_runs_are_the_same_however_many_run_at_once_and_are_made_in_full_
     ends("killed", prune=True, at_once=3, stop=30)
     assert ends("killed", prune=True, at_once=5) == alone
     assert {*ends("killed").values()} == {"ok"}
+
+
+def test_pruned_runs_are_to_be_made_only_by_who_does_not_prune(study: Study) -> None:
+    pytest.importorskip("optuna")
+    asked(study, 12, prune=True)
+    pruning, whole = (Sweep.of([study], "tpe", 12, prune=prune) for prune in (True, False))
+    assert pruning.tally().count("pruned") > 0
+    assert pruning.todo(pruning.tally(), retry=False) == []
+    assert whole.todo(whole.tally(), retry=False) != []
+
+
+def test_tpe_makes_runs_again_whose_weights_are_wanted_and_gone(study: Study) -> None:
+    pytest.importorskip("optuna")
+    made = settings(asked(study, 3))
+    kept = load_study(Path(study.source), ["output.keep_model=true"])
+    queue = TpeQueue(kept, 3, lambda trial: None)
+    again: set[str] = set()
+    while (config := queue.next()) is not None:
+        again.add(config.run_id)
+        finish(config)
+        (config.folder / "model").mkdir()
+        queue.ended(Ended(config.folder, "ok"))
+    assert again == made
+    assert TpeQueue(kept, 3, lambda trial: None).next() is None
 
 
 def test_a_sweep_by_tpe_knows_what_is_asked_for_and_how_many_are_to_come(study: Study) -> None:

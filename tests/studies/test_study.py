@@ -122,6 +122,11 @@ def test_paths_are_meant_from_the_recipe_and_those_of_the_command_line_from_here
     assert given[0].config.data.test_source == str(tmp_path / "z")
 
 
+@pytest.mark.parametrize("name", ["läufe", "实验", "runs\U0001f600", 'a"b', "a\\b", "13", " a", "a\x7fb"])
+def test_runs_go_to_the_folder_that_is_named_whatever_its_letters(recipe: Path, name: str) -> None:
+    assert {config.output.folder for config in load_study(recipe, out=name).configs()} == {name}
+
+
 def test_the_command_line_replaces_what_the_recipe_sweeps(recipe: Path) -> None:
     study = load_study(recipe, ["method.lr=3e-5", "seed=7"], {"task": ["trec"], "method.steps": [20, 40]})
     assert [(name, settings) for name, settings, _ in told(study)][:3] == [
@@ -252,4 +257,14 @@ def test_values_of_the_command_line_are_toml_or_plain_texts() -> None:
         "method.lr": [1e-6, 1e-7],
         "tuning": [{"kind": "lora", "r": 8}, {"kind": "full"}],
         "data.k": [16],
+    }
+
+
+def test_commas_within_quotes_and_brackets_part_no_values() -> None:
+    texts = ["""task=trec,"a, b",'c, d', plain""", "data.x=[1, 2],all", "model.name=it's,theirs", 'method.x="a, b']
+    assert read_over(texts) == {
+        "task": ["trec", "a, b", "c, d", "plain"],
+        "data.x": [[1, 2], "all"],
+        "model.name": ["it's", "theirs"],
+        "method.x": ['"a', "b"],
     }

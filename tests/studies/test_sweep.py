@@ -394,6 +394,16 @@ def test_recipes_that_disagree_are_refused(recipe: Write) -> None:
         Sweep.of([studies[0], load_study(kept)])
 
 
+@pytest.mark.parametrize("titles", [("实验一", "实验二"), ("Größe", "Grüße"), ("x" * 90 + " one", "x" * 90 + " two")])
+def test_titles_of_any_letters_have_plans_of_their_own(recipe: Write, tmp_path: Path, titles: tuple[str, str]) -> None:
+    for title in titles:
+        path = recipe()
+        path.write_text(path.read_text().replace("[study]", f'[study]\ntitle = "{title}"'), encoding="utf-8")
+        Sweep.of([load_study(path)]).write_plans()
+    assert sorted(plan.title for plan in read_plans(tmp_path / "runs")) == sorted(titles)
+    assert all(path.name.isascii() and len(path.name) < 100 for path in (tmp_path / "runs").iterdir())
+
+
 def test_what_recipes_share_is_made_once_and_noted(recipe: Write) -> None:
     other = recipe("two")
     other.write_text(other.read_text().replace("seeds = [13, 21]", "seeds = [13]"))

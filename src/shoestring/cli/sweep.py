@@ -172,6 +172,8 @@ def _recipe(name: str) -> Path:
 
 def _launcher(name: str, jobs: int | None, keys: Sequence[str]) -> Launcher:
     options.refuse_both("--jobs", jobs, "launcher.jobs", keys)
+    if any(text.partition("=")[0].strip() == "launcher.kind" for text in keys):
+        raise typer.BadParameter("launcher.kind=... is for --launcher NAME to say")
     from shoestring.config import apply_overrides, build
     from shoestring.studies.launchers.base import LAUNCHERS
 

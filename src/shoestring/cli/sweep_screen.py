@@ -126,7 +126,7 @@ def print_failures(tally: Tally) -> None:
             console.print(f"  and {len(names) - 3} more")
     if len(groups) > _SHOWN:
         console.print(f"and {len(groups) - _SHOWN} further errors")
-    if groups:
+    if any(seen.state == "failed" and not seen.damaged for seen in tally.seen):
         console.print("--retry makes the failed runs again")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from shoestring.runs.record import Record
@@ -41,6 +42,7 @@ class Slot:
         wanted: the settings that a run there has.
         metric: what is shown of them.
         published: the numbers, mean and standard deviation, and their sources.
+        among: what the variant sweeps, where nothing else tells it from another: key -> values.
     """
 
     row: tuple[str, ...]
@@ -48,6 +50,7 @@ class Slot:
     wanted: Flat
     metric: str
     published: tuple[Published, ...] = ()
+    among: dict[Key, list[Any]] = field(default_factory=dict[Key, list[Any]])
 
     def holds(self, settings: Flat) -> bool:
         """Return whether a run of these settings belongs here; a setting that it does not know is no difference."""
@@ -55,7 +58,8 @@ class Slot:
 
     def differences(self, settings: Flat) -> list[Key]:
         """Return the keys in which a run differs from those that belong here."""
-        return [key for key, value in self.wanted.items() if key in settings and settings[key] != value]
+        allowed = {key: [value] for key, value in self.wanted.items()} | self.among
+        return [key for key, values in allowed.items() if key in settings and settings[key] not in values]
 
     @property
     def theirs(self) -> tuple[float, float | None] | None:
@@ -67,8 +71,8 @@ def compare(study: Study, records: Iterable[Record], *, with_costs: bool = True)
     """Return the table of a study: for each of its cells our mean (sd, n), and the published mean (sd) with a mark.
 
     A run belongs to the cell of the study whose data, model, prompt, kinds and objective it shares, as in any table;
-    where variants share them, to the one whose other fixed settings it has. Of the study's seeds each counts the trial
-    best on dev.
+    where variants share them, to the one whose other fixed settings it has, or, where they fix the same, one of whose
+    swept ones. Of the study's seeds each counts the trial best on dev.
 
     Raises:
         ConfigError: if a combination of the study is no config.
@@ -139,11 +143,16 @@ def slots_of(study: Study) -> list[Slot]:
         firsts.setdefault((trial.variant, *told), trial)
     column, further = column_of(study), _further_keys(study)
     swept = {arm.name: _swept(arm) for arm in study.arms}
-    flats = [flat_config(trial.config.model_dump(mode="json")) for trial in firsts.values()]
+    flats = [(trial, _flat(trial)) for trial in firsts.values()]
+
+    @cache
+    def tried(variant: str) -> list[Flat]:
+        return [_flat(trial) for trial in study.trials() if trial.variant == variant]
+
     found: list[Slot] = []
-    for trial, flat in zip(firsts.values(), flats, strict=True):
+    for trial, flat in flats:
         wanted = {key: value for key, value in flat.items() if is_identity(key)}
-        for key in _telling(trial, flat, list(zip(firsts.values(), flats, strict=True)), swept):
+        for key in _telling(trial, flat, flats, swept):
             wanted[key] = flat.get(key)
         value = flat[TASK] if column == TASK else _text(_setting(flat, column))
         entries = tuple(
@@ -153,8 +162,13 @@ def slots_of(study: Study) -> list[Slot]:
         )
         metric = entries[0].metric if entries else trial.config.task.metric
         row = (trial.variant or study.title, *(_text(_setting(flat, key)) for key in further))
-        found.append(Slot(row, value, wanted, metric, entries))
+        among = _swept_apart(trial, flat, flats, swept, tried)
+        found.append(Slot(row, value, wanted, metric, entries, among))
     return found
+
+
+def _flat(trial: Trial) -> Flat:
+    return flat_config(trial.config.model_dump(mode="json"))
 
 
 def column_of(study: Study) -> Key:
@@ -192,14 +206,40 @@ def _telling(
     trial: Trial, flat: Flat, others: Sequence[tuple[Trial, Flat]], swept: Mapping[str, Iterable[Key]]
 ) -> list[Key]:
     """Return the keys that tell a trial's variant from those which share its cell, though dev chooses among them."""
-    mine = {key: value for key, value in flat.items() if is_identity(key)}
     keys: dict[Key, None] = {}
-    for other, settings in others:
-        if other.variant == trial.variant or any(settings.get(key) != value for key, value in mine.items()):
-            continue
+    for other, settings in _sharing(trial, flat, others):
         chosen = {*swept[trial.variant], *swept[other.variant], "seed"}
         keys |= dict.fromkeys(key for key in flat if key not in chosen and settings.get(key) != flat[key])
     return list(keys)
+
+
+def _swept_apart(
+    trial: Trial,
+    flat: Flat,
+    others: Sequence[tuple[Trial, Flat]],
+    swept: Mapping[str, Iterable[Key]],
+    tried: Callable[[str], Sequence[Flat]],
+) -> dict[Key, list[Any]]:
+    """Return the keys, with their values, of which a variant tries none that another does which fixes the same."""
+    found: dict[Key, list[Any]] = {}
+    for other, settings in _sharing(trial, flat, others):
+        if _telling(trial, flat, [(other, settings)], swept):
+            continue
+        for key in dict.fromkeys([*swept[trial.variant], *swept[other.variant]]):
+            mine, theirs = ([one.get(key) for one in tried(name)] for name in (trial.variant, other.variant))
+            if not is_identity(key) and not any(value in theirs for value in mine):
+                found[key] = mine
+    return found
+
+
+def _sharing(trial: Trial, flat: Flat, others: Sequence[tuple[Trial, Flat]]) -> list[tuple[Trial, Flat]]:
+    """Return the trials of other variants that share a trial's cell."""
+    mine = {key: value for key, value in flat.items() if is_identity(key)}
+    return [
+        (other, settings)
+        for other, settings in others
+        if other.variant != trial.variant and all(settings.get(key) == value for key, value in mine.items())
+    ]
 
 
 def _pair(slot: Slot | None, picked: dict[int, Record]) -> tuple[Cell, Cell]:
@@ -269,9 +309,11 @@ def _sweep(study: Study, lacking: dict[Any, set[int]]) -> str:
     words = ["shoestring", "sweep", study.source, *study.fixed]
     column = column_of(study)
     columns = list(dict.fromkeys(value for (_, value), seeds in lacking.items() if seeds))
-    over = [arm.over.get(column) for arm in study.arms]
-    # Only a sweep that all variants share can be cut short for all of them.
-    if over[0] is not None and all(values == over[0] for values in over) and len(columns) < len(over[0]):
+    over = [arm.over.get(column, ()) for arm in study.arms]
+    # Only a sweep that all variants share can be cut short for all of them, and only by the values it has itself: a
+    # column is called by its task's name, where the sweep may have the path of its file.
+    shared = all(values == over[0] for values in over)
+    if shared and len(columns) < len(over[0]) and {*columns} <= {*map(_text, over[0])}:
         words += ["--over", f"{column}={','.join(map(toml_value, columns))}"]
     seeds = sorted(set().union(*lacking.values()))
     if tuple(seeds) != study.settings.seeds:

@@ -11,7 +11,7 @@ from typing import Protocol
 from shoestring.errors import OutputError, ShoestringError, WorkerError
 from shoestring.runs.config import RunConfig
 from shoestring.runs.folder import is_held
-from shoestring.runs.record import now
+from shoestring.runs.record import now, read_record
 from shoestring.runs.run import finished
 from shoestring.studies.attempt import leave_failure, told
 from shoestring.studies.launchers.base import Ended, Launcher, Pool
@@ -57,13 +57,15 @@ class Engine:
     _running: dict[Path, tuple[RunConfig, str]] = field(default_factory=dict[Path, tuple[RunConfig, str]])
     _later: list[tuple[float, RunConfig]] = field(default_factory=list[tuple[float, RunConfig]])
     _lost: Counter[Path] = field(default_factory=Counter[Path])
+    _since: str = ""
     _failure: BaseException | None = None
     _refused: BaseException | None = None
 
     def make(self, queue: Queue) -> None:
         """Make every run of a queue; one that fails stops no other.
 
-        Runs that another process makes are waited for; where it gives up, they are made here.
+        Runs that another process makes are waited for; where it gives up, they are made here. One that failed there
+        meanwhile has failed.
 
         Raises:
             OutputError: once the disk has refused a run and those beside it have ended.
@@ -71,6 +73,7 @@ class Engine:
             WorkerError: with `stop_on_failure`, if a worker was killed.
         """
         ahead: RunConfig | None = None
+        self._since = now()
         with self.launcher.open() as pool:
             while True:
                 if not self._stops:
@@ -117,6 +120,7 @@ class Engine:
             if not self.force and finished(config) is not None:  # By another process, since it was put into the queue.
                 self._tell(queue, Ended(config.folder, "ok"))
                 return
+            self._raise_what_failed(config)
         except ShoestringError as error:
             self._fail(queue, Ended(config.folder, "failed", error=error))
             return
@@ -126,6 +130,12 @@ class Engine:
         self._running[config.folder] = config, now()
         self.watcher.began(config)
         pool.submit(config, force=self.force, limits=queue.limits(config))
+
+    def _raise_what_failed(self, config: RunConfig) -> None:
+        """Raise what another process says a run failed with, since this one began: here it would fail as well."""
+        known = read_record(config.folder)
+        if not self.force and known is not None and known.status == "failed" and known.finished > self._since:
+            raise ShoestringError(known.error)
 
     def _end(self, queue: Queue, ended: Ended) -> None:
         config, begun = self._running.pop(ended.place)

@@ -70,11 +70,13 @@ class Seen:
         state: done, pruned (ended early, which is not done), failed, running (in any process), or to do.
         error: what a failed run's record says, or what is wrong with its folder.
         seconds: what the run took, where it has ended.
+        damaged: whether its folder cannot be read, or is another's, which making it again does not mend.
     """
 
     state: State
     error: str = ""
     seconds: float | None = None
+    damaged: bool = False
 
 
 def planned(trial: Trial) -> Planned:
@@ -144,10 +146,11 @@ def look(run: Planned) -> Seen:
     try:
         record = read_record(run.place)
     except RunFolderError as error:
-        return Seen("failed", str(error))
+        return Seen("failed", str(error), damaged=True)
     if record is not None and record.status == "ok":
         if record.run_id != run.run_id:
-            return Seen("failed", f"{run.place} holds a run of another config ({record.run_id})")
+            what = f"{run.place} holds a run of another config ({record.run_id}); delete or move the folder"
+            return Seen("failed", what, damaged=True)
         if not run.keep_model or (run.place / MODEL).is_dir():
             return Seen("done", seconds=_seconds(record.started, record.finished, record.seconds))
     if (run.place).is_dir() and is_held(run.place):

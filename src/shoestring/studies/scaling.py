@@ -15,6 +15,7 @@ from shoestring.tables.grouping import MODEL, NOTHING, TASK, Mark
 from shoestring.tables.places import Place
 from shoestring.tables.views import mean_and_spread
 from shoestring.tasks.metrics import METRICS
+from shoestring.tasks.spec import TEST
 
 BY = (TASK, "method.kind", "tuning.kind")
 """What tells rows apart: so the sizes of a tuning (budget, r, length) are points of one line."""
@@ -27,11 +28,14 @@ RULE = (
 
 @dataclass(frozen=True)
 class Size:
-    """A number of trained weights, and what they came to: mean and population deviation over so many seeds."""
+    """A number of trained weights, and what they came to: mean and population deviation over so many seeds.
+
+    One seed has no deviation; for thresholds that is 0.
+    """
 
     weights: int
     mean: float
-    sd: float
+    sd: float | None
     seeds: int
 
 
@@ -53,7 +57,7 @@ class Reached:
     total: int
     sizes: tuple[Size, ...]
     chance: tuple[float | None, int | None]
-    full: tuple[tuple[float, float] | None, int | None]
+    full: tuple[tuple[float, float | None] | None, int | None]
 
 
 def layout_of() -> Layout:
@@ -84,8 +88,8 @@ def thresholds(found: Arrangement) -> list[Reached]:
             sizes = sizes_of(found, mark, place)
             guess, full = chance_of(records[0], place.metric), _full(found, mark, place)
             sign = 1 if METRICS.get(place.metric).higher_is_better else -1
-            beat = [size.weights for size in sizes if guess is not None and size.mean - size.sd > guess]
-            same = [size.weights for size in sizes if full and sign * size.mean >= sign * full[0] - full[1]]
+            beat = [size.weights for size in sizes if guess is not None and size.mean - (size.sd or 0.0) > guess]
+            same = [size.weights for size in sizes if full and sign * size.mean >= sign * full[0] - (full[1] or 0.0)]
             chance = (guess, min(beat, default=None))
             total = min(run.weights.total for run in records if run.weights is not None)
             reached.append(Reached(mark, place, total, sizes, chance, (full, min(same, default=None))))
@@ -102,7 +106,7 @@ def sizes_of(found: Arrangement, mark: Mark, place: Place) -> tuple[Size, ...]:
     for weights, seeds in sorted(groups.items()):
         values = [best(trials, place.metric).metrics[place.test][place.metric] for trials in seeds.values()]
         mean, spread, count = mean_and_spread(values)
-        sizes.append(Size(weights, mean, spread or 0.0, count))
+        sizes.append(Size(weights, mean, spread, count))
     return tuple(sizes)
 
 
@@ -143,20 +147,42 @@ def scaling_table(records: Iterable[Record]) -> TableData:
     metrics = sorted({one.column.metric for one in reached})
     # Sizes are what rows show, and not chosen among.
     notes = [note for note in found.notes if not note.startswith("chosen on dev")]
-    return TableData(tuple(columns), rows, f"{' and '.join(map(title, metrics))} x 100 on test", (RULE, *notes))
+    return TableData(
+        tuple(columns),
+        rows,
+        f"{' and '.join(map(title, metrics))} x 100 on test",
+        (RULE, *_seed_notes(found, ordered), *notes),
+    )
+
+
+def _seed_notes(found: Arrangement, reached: Sequence[Reached]) -> list[str]:
+    """Name the sizes that rest on fewer seeds than their row has, and say what one seed alone comes to."""
+    notes: list[str] = []
+    for one in reached:
+        seeds = len(found.trials[one.row, one.column])
+        if few := [f"{size.weights:,} weights ({size.seeds})" for size in one.sizes if size.seeds < seeds]:
+            notes.append(f"fewer seeds than {seeds}: {one.row.name}, {one.column.head(metric=False)}: {', '.join(few)}")
+    if any(size.sd is None for one in reached for size in one.sizes) or any(
+        one.full[0] is not None and one.full[0][1] is None for one in reached
+    ):
+        notes.append("one seed has no deviation: where it is alone, its number decides")
+    return notes
 
 
 def _row(one: Reached) -> tuple[Cell, ...]:
     task, *rest = one.row.texts
+    if one.column.test != TEST:
+        task = f"{task} {one.column.test}"
     metric, texts = one.column.metric, (task, one.column.mark.name.removeprefix("name="), *rest)
     sign = 1 if METRICS.get(metric).higher_is_better else -1
     top = max(one.sizes, key=lambda size: sign * size.mean)
+    spread = NOTHING if top.sd is None else shown(metric, top.sd)
     first, last = one.sizes[0].weights, one.sizes[-1].weights
     (guess, beat), (full, same) = one.chance, one.full
     return (
         *(Cell(text, (text,)) for text in texts),
         Cell(f"{first:,}" if first == last else f"{first:,} to {last:,}", (first, last)),
-        Cell(f"{shown(metric, top.mean)} ({shown(metric, top.sd)})", (top.mean, top.sd, top.weights)),
+        Cell(f"{shown(metric, top.mean)} ({spread})", (top.mean, top.sd, top.weights)),
         Cell(_number(beat, known=guess is not None), (guess, beat)),
         Cell(_number(same, known=full is not None), (*(full or (None, None)), same)),
     )
@@ -166,13 +192,13 @@ def _number(weights: int | None, *, known: bool) -> str:
     return f"{weights:,}" if weights is not None else "none" if known else NOTHING
 
 
-def _full(found: Arrangement, mark: Mark, place: Place) -> tuple[float, float] | None:
+def _full(found: Arrangement, mark: Mark, place: Place) -> tuple[float, float | None] | None:
     for other in found.marks:
         picked = found.chosen.get((other, place), {})
         records = list(picked.values())
         if records and _but_tuning(other) == _but_tuning(mark) and _tuning(records) == "full":
             mean, spread, _ = mean_and_spread([run.metrics[place.test][place.metric] for run in records])
-            return mean, spread or 0.0
+            return mean, spread
     return None
 
 

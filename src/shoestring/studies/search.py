@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import ConfigError, MissingPackageError, Problem, RunFolderError
+from shoestring.runs.folder import MODEL
 from shoestring.runs.limits import Limits, dev_values, limits_of
 from shoestring.runs.record import Record, read_record
 from shoestring.seeds import derive, numpy_stream
@@ -53,6 +54,8 @@ def _drawn(key: str, one: Range, index: int) -> Any:
     if one.choices:
         return one.choices[int(share * len(one.choices))]
     low, high = _ends(one)
+    if one.whole:  # Half a step beyond both ends, which would else be drawn half as often as what lies between.
+        low, high = low - 0.5, high + 0.5
     value = math.exp(math.log(low) + share * math.log(high / low)) if one.log else low + share * (high - low)
     return _rounded(value, one)
 
@@ -224,6 +227,8 @@ class TpeQueue:
         """Return the record of a run that has ended, unless it is to be made again."""
         record = _record(config)
         again = {"cancelled", *(("failed",) if self._retry else ()), *(() if self._prune else ("pruned",))}
+        if config.output.keep_model and not (config.folder / MODEL).is_dir():
+            again.add("ok")  # Its weights are wanted, and it did not keep them.
         return None if record is None or record.status in again else record
 
     def _search(

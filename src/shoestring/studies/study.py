@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,8 +17,13 @@ from shoestring.runs.config import STUDY, RunConfig, make_absolute
 from shoestring.studies.keys import all_keys, has_key, nested
 from shoestring.studies.study_settings import Published, Range, StudySettings, Variant, swept_keys
 from shoestring.studies.trials import Arm, Study, Trial, is_within, key_of, put_on, says_kind
+from shoestring.tables.commands import toml_value
 
 __all__ = ["Arm", "Published", "Range", "Study", "StudySettings", "Trial", "Variant", "load_study", "read_over"]
+
+
+# A value and the comma behind it; commas within quotes and brackets are the value's own.
+_VALUE = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|\[[^]]*]|\{[^}]*}|[^,]*?)\s*,""")
 
 
 class _Section(Settings):
@@ -72,7 +77,7 @@ def load_study(
         notes[f"the study's seeds are replaced by {said[-1]}"] = None
     fixed = [text for text in overrides if key_of(text) != "seed"]
     if out is not None:
-        fixed.append(f"output.folder={json.dumps(out)}")
+        fixed.append(f"output.folder={toml_value(out)}")
     apply_overrides({}, fixed)  # Says now what is not of the form key=value.
     owned = {variant.name: variant.over.keys() - mine.keys() for variant in settings.variants}
     arms = _placed(source, arms, fixed, owned, settings.search, notes)
@@ -105,7 +110,7 @@ def _values(text: str) -> list[Any]:
     try:
         return tomllib.loads(f"value = [{text}]")["value"]
     except tomllib.TOMLDecodeError:
-        return [apply_overrides({}, [f"value={part}"])["value"] for part in text.split(",")]
+        return [apply_overrides({}, [f"value={part}"])["value"] for part in _VALUE.findall(f"{text},")]
 
 
 def _own_seed(base: Table, said: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from shoestring.config import digest
 from shoestring.errors import ConfigError, Problem, RunFolderError
 from shoestring.progress import Progress, Silent
 from shoestring.runs.config import RunConfig
@@ -22,6 +23,8 @@ from shoestring.studies.trials import Study, Trial
 from shoestring.tables.grouping import flat_config, is_identity
 
 Search = Literal["grid", "random", "tpe"]
+# Letters of a title that the name of its plan has.
+_LONGEST = 80
 
 
 @dataclass
@@ -147,9 +150,9 @@ class Sweep:
         return Tally.of(self.plans())
 
     def todo(self, tally: Tally, *, retry: bool) -> list[RunConfig]:
-        """Return the runs to make: those not done, pruned ones too, and with `retry` those that failed."""
+        """Return the runs to make: those not done, and with `retry` those that failed; pruned ones unless it prunes."""
         configs = self.configs
-        wanted = ("to do", "running", "pruned", *(("failed",) if retry else ()))
+        wanted = ("to do", "running", *(() if self.prune else ("pruned",)), *(("failed",) if retry else ()))
         return [
             configs[run.folder, run.run_id]
             for run, seen in zip(tally.runs, tally.seen, strict=True)
@@ -169,8 +172,14 @@ class Sweep:
 
 
 def _slug(study: Study) -> str:
-    """Return the name of a study's plan: its title, in letters that every disk takes."""
-    return re.sub(r"[^a-z0-9]+", "-", study.title.casefold()).strip("-")[:80] or "study"
+    """Return the name of a study's plan: its title, in letters that every disk takes.
+
+    Where letters are left out, or the end is, a digest tells titles apart that differ only there.
+    """
+    title = study.title.casefold()
+    slug = re.sub(r"[^a-z0-9]+", "-", title).strip("-")
+    whole = slug and len(slug) <= _LONGEST and not any(letter.isalnum() for letter in title if not letter.isascii())
+    return slug if whole else f"{slug[:_LONGEST] or 'study'}-{digest(title)[:6]}"
 
 
 def _key(config: RunConfig) -> tuple[str, str]:
