@@ -119,8 +119,10 @@ def _template_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("doc_to_text", f"{asked!r} is neither the name of a column nor a Jinja template")
     for key in _WORDED:
         text = config.get(key)
+        if not isinstance(text, str) or not is_template(text):
+            continue
         try:
-            compiled(text) if isinstance(text, str) and is_template(text) else None
+            compiled(text)
         except TemplateSyntaxError as error:
             yield Problem(key, f"{text!r} is not Jinja as it is read here: {error.message}")
 
