@@ -1,6 +1,6 @@
 """Whether a model has an embedding for the tokens that it is given, and for their segments.
 
-A tokenizer may have had tokens added to it; a template may have more segments than a model, of BERT's kind, tells apart.
+A tokenizer may have had tokens added to it; a template may have more segments than a BERT tells apart.
 """
 
 from __future__ import annotations
