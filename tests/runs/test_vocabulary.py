@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tiny
+from shoestring import load_run
 from shoestring.data.splits import draw
 from shoestring.errors import ModelError
 from shoestring.runs.config import RunConfig
@@ -75,6 +76,19 @@ def test_a_token_of_a_prompt_without_an_embedding_is_named(tiny_original: Path, 
     with pytest.raises(ModelError, match=r"has '\S+' as token 3\d\d, .* has 300 tokens, 0 to 299; it is in example tr"):
         run(config)
     assert not config.folder.exists()
+
+
+def test_a_token_of_a_new_text_without_an_embedding_is_named(tiny_original: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    model = tiny.build_model("roberta", "masked", vocab_size=len(tokenizer))
+    tokenizer.add_tokens(["[NEW]"])
+    place = tiny.save(model, tokenizer, tmp_path / "model")
+    config = tiny.config(place, tiny_original, tmp_path / "runs", method={"kind": "zero-shot"})
+    run(config)
+    again = load_run(config.folder)
+    assert again.predict(["a fine film"])[0].prediction in ("0", "1")
+    with pytest.raises(ModelError, match=r"has '\[NEW\]' as token \d+, .*; it is in example new:1; use the tokenizer"):
+        again.predict(["a fine film", "a [NEW] film"])
 
 
 def bert(folder: Path, data: Path, **sections: Any) -> RunConfig:
