@@ -98,6 +98,10 @@ def test_demonstrations_most_like_the_query_are_found_with_an_encoder(
     [
         (
             {"method": IN_CONTEXT},
+            "method.kind='in-context' needs prompt.demonstrations, such as { kind = 'per-label' }",
+        ),
+        (
+            {"method": IN_CONTEXT, "task": "mezo/SST2", "model": {"kind": "causal", "name": "x"}},
             "method.kind='in-context' needs prompt.demonstrations, such as { kind = 'in-context' }",
         ),
         (
