@@ -132,7 +132,7 @@ class OwnData:
         from shoestring.errors import ConfigError
         from shoestring.tasks.inline import parse_label_words
 
-        words, problems = parse_label_words(self.label_words)
+        words, problems = parse_label_words(self.label_words, fewest=1)
         if problems:
             raise ConfigError("command line", problems)
         return words
