@@ -96,6 +96,10 @@ ERRORS = {
         ["predict", "rnus/0123"],
         "rnus/0123: there is no such folder, nor rnus; did you mean 'runs'?",
     ),
+    "run to extract from": (
+        ["extract", "rnus/0123", "--out", "a.safetensors"],
+        "rnus/0123: there is no such folder, nor rnus; did you mean 'runs'?",
+    ),
     "folder for a task": (["tasks", "show", "runs"], "runs: 1 problem\n  is a folder, where a TOML file is meant"),
     "folder for a task of a run": (["run", "task=runs"], "  task: runs: 1 problem\n  is a folder, where a TOML file"),
     "key": (["prompts", "trec", "promt.template=x"], "promt: unknown key; did you mean 'prompt'?"),
