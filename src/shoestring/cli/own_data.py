@@ -76,7 +76,7 @@ class OwnData:
         self._refuse_lacking()
         if not self.given:
             return {}
-        if Path(self.data or "").is_dir():
+        if self.data and Path(self.data).is_dir():
             raise typer.BadParameter(f"--data {self.data} is a folder; a task of your own is made of one file in it")
         if parts := [text for text in overrides if text.startswith("task.")]:
             raise typer.BadParameter(f"{parts[0]} cannot change a task of your own; use prompt.* or a task file")

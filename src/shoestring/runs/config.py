@@ -48,7 +48,7 @@ else:
 class OutputSettings(Settings):
     """Where results go. Nothing here changes a number, so nothing here is part of the run id."""
 
-    folder: str = "runs"
+    folder: str = Field(default="runs", min_length=1)
     """Folder of all runs; each run has its own folder in it, named by the run id."""
     keep_model: bool = False
     """Keep what was tuned, with the tokenizer, in the run folder's `model/`: transformers (or peft) loads it."""

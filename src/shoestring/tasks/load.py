@@ -55,7 +55,7 @@ def load_task(name_or_path: str) -> Task:
     """
     path, name = Path(name_or_path), catalog_name(name_or_path)
     # A folder that is given for a file is said to be one: no name of the catalogue is like it.
-    if name_or_path.endswith(".toml") or (name is None and path.is_dir()):
+    if name_or_path.endswith(".toml") or (name is None and name_or_path and path.is_dir()):
         return build(Task, load_toml(path), str(path))
     if name is None:
         # Each short name as the suite writes it that it means, and no other that differs in case alone.
