@@ -109,6 +109,10 @@ def test_demonstrations_most_like_the_query_are_found_with_an_encoder(
             "method.kind='zero-shot' shows no demonstrations; prompt.demonstrations is for 'in-context'",
         ),
         (
+            {"prompt": {"template": "*cls*_It_was*mask*.*sep+*"}},
+            "template 'given in the settings' (masked) shows no text, so every prompt is the same; write *sent_0*",
+        ),
+        (
             {"prompt": {"template": "lm-bff", "templates": ["lm-bff"]}},
             "prompt.template and prompt.templates are both given; one is enough",
         ),
