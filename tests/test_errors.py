@@ -50,6 +50,10 @@ def test_a_suggestion_names_the_nearest_whatever_the_case_and_what_is_allowed() 
     assert suggest("MEZZO", ["Adam", "MeZO"]) == "; did you mean 'MeZO'? Allowed: Adam, MeZO"
     assert suggest("xyz", ["b", "a"]) == ". Allowed: a, b"
     assert suggest("xyz", []) == ""
+    # The beginning of a long name, unless several begin so.
+    assert suggest("0A1", ["0a1b2c3d4e5f6789", "f0a1b2c3d4e5f678"]).startswith("; did you mean '0a1b2c3d4e5f6789'?")
+    assert suggest("0a1", ["0a1b2c3d4e5f6789", "0a1b2c3d4e5f6780"]).startswith(". Allowed")
+    assert suggest("", ["0a1b2c3d4e5f6789"]).startswith(". Allowed")
 
 
 @pytest.mark.parametrize(

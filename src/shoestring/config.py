@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -177,10 +177,23 @@ def build(settings: type[S], table: Mapping[str, Any], source: str) -> S:
         ConfigError: listing every problem: the key, what was given, what is allowed, the nearest match.
     """
     try:
-        return settings.model_validate(table)
+        made = settings.model_validate(table)
     except ValidationError as error:
         problems = [_explain(settings, detail) for detail in error.errors(include_url=False)]
         raise ConfigError(source, _one_a_key(problems)) from None
+    if problems := list(_flags(table, made)):
+        raise ConfigError(source, problems)
+    return made
+
+
+def _flags(table: Mapping[str, Any], made: Settings, section: str = "") -> Iterator[Problem]:
+    """Yield each true and false that was given for a number: pydantic, as Python, takes them for 1 and 0."""
+    for key, given in table.items():
+        value, where = getattr(made, key, None), f"{section}{key}"
+        if isinstance(given, bool) and isinstance(value, int | float) and not isinstance(value, bool):
+            yield Problem(where, f"got {given!r}: should be {_WHOLE if isinstance(value, int) else _NUMBER}")
+        elif isinstance(given, Mapping) and isinstance(value, Settings):
+            yield from _flags(given, value, f"{where}.")
 
 
 def _override(table: Table, text: str) -> Problem | None:
@@ -210,13 +223,18 @@ def _copy(table: Mapping[str, Any]) -> Table:
 
 
 # What pydantic says in the words of Python, in those of TOML.
-_WHOLE, _LIST, _TABLE = "a whole number", 'a list, such as ["a", "b"]', 'a table, such as {a = "b"}'
+_WHOLE, _NUMBER, _LIST, _TABLE = (
+    "a whole number",
+    "a number",
+    'a list, such as ["a", "b"]',
+    'a table, such as {a = "b"}',
+)
 _PLAIN = {
     "int_parsing": _WHOLE,
     "int_type": _WHOLE,
     "int_from_float": _WHOLE,
-    "float_parsing": "a number",
-    "float_type": "a number",
+    "float_parsing": _NUMBER,
+    "float_type": _NUMBER,
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "string_type": "a text, in quotes",

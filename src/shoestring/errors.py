@@ -180,7 +180,7 @@ def suggest(given: str, allowed: Iterable[str], *, shown: int = 12) -> str:
 
 
 def _nearest(given: str, names: Sequence[str]) -> str | None:
-    """Return the name that is most like the given one, whatever the case; None where none is like it."""
+    """Return the name that is most like the given one, or alone begins with it, whatever the case; None if none is."""
     folded, wanted = {name.casefold(): name for name in names}, given.casefold()
     folder, slash, last = wanted.rpartition("/")
     if slash and not any(name.startswith(f"{folder}/") for name in folded):
@@ -189,4 +189,8 @@ def _nearest(given: str, names: Sequence[str]) -> str | None:
         if same:
             return folded[min(same, key=lambda name: (name != last, name))]
     near = get_close_matches(wanted, list(folded), n=1, cutoff=0.5)
+    if not near and wanted:
+        # The beginning of a long name, such as that of a run, is not much like the whole of it.
+        begun = [name for name in folded if name.startswith(wanted)]
+        near = begun if len(begun) == 1 else []
     return folded[near[0]] if near else None

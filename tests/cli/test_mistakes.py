@@ -70,6 +70,10 @@ USAGE = {
     "task for a recipe": (["run", "sst-2"], "sst-2 is a task, no recipe; give it as task=sst-2, with model.* and"),
     "task file for a recipe": (["run", "task.toml"], "task.toml is a task, no recipe; give it as task=task.toml"),
     "data for a recipe": (["run", "none.csv"], "none.csv is data, no recipe; give it as --data none.csv"),
+    "folder for a task of one's own": (
+        ["run", "--data", ".", "--text-columns", "t", "--template", "x*mask*", "--label-words", "a,b"],
+        "--data . is a folder; a task of your own is made of one file in it",
+    ),
     "part of a task": (["run", "--data", "none.csv"], "also needs --text-columns, --template, --label-words"),
 }
 
@@ -88,6 +92,16 @@ ERRORS = {
     "prompts": (["prompts", "trek"], "unknown task 'trek'; did you mean 'trec'?"),
     "template": (["prompts", "trec", "--template", "lmbff"], "unknown template 'lmbff'; did you mean 'lm-bff'?"),
     "runs": (["table", "rns"], "rns: there is no such folder"),
+    "run in no folder": (
+        ["predict", "rnus/0123"],
+        "rnus/0123: there is no such folder, nor rnus; did you mean 'runs'?",
+    ),
+    "run to extract from": (
+        ["extract", "rnus/0123", "--out", "a.safetensors"],
+        "rnus/0123: there is no such folder, nor rnus; did you mean 'runs'?",
+    ),
+    "folder for a task": (["tasks", "show", "runs"], "runs: 1 problem\n  is a folder, where a TOML file is meant"),
+    "folder for a task of a run": (["run", "task=runs"], "  task: runs: 1 problem\n  is a folder, where a TOML file"),
     "key": (["prompts", "trec", "promt.template=x"], "promt: unknown key; did you mean 'prompt'?"),
     "k of nothing": (["prompts", "trec", "--k", "4"], "data: without --data, data.k has no effect"),
     "source": (["prompts", "trec", "--data", "here"], "here: there is no such file or folder"),
@@ -96,6 +110,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("case", ERRORS)
 def test_a_mistake_exits_with_1_and_a_message_without_traceback(shell: Shell, case: str) -> None:
+    Path("runs").mkdir()
     Path("r.toml").write_text('task = "SST-2"\n')
     arguments, message = ERRORS[case]
     assert message in shell.error(*arguments)

@@ -148,6 +148,12 @@ def test_beside_a_task_that_is_named_columns_are_those_of_its_data(shell: Shell)
     assert lines[0] == "  text     Title: Oslo⏎Context: It is cold.⏎Question: How?⏎Answer:"
 
 
+def test_beside_a_task_that_is_named_one_label_may_change_its_word(shell: Shell) -> None:
+    out, _ = shell("prompts", "SST-2", "--label-words", "1=good")
+    assert "' terrible'  0" in out
+    assert "' good'  1" in out
+
+
 def test_a_run_is_made_of_candidates(shell: Shell, tiny_causal_folder: Path) -> None:
     rows = [{"text": f"a {word} film", "choices": ["bad", "great"], "right": word} for word in ("bad", "great")] * 6
     write("m.jsonl", rows)

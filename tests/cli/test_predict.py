@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ def test_nothing_is_written_where_something_is_wrong(made: RunConfig, shell: She
     assert not Path("labelled.csv").exists()
     assert "there is no such file" in shell.error("predict", made.folder, "nwe.csv")
     assert "nothing" in shell.error("predict", "nothing", "new.csv")
+
+
+def test_a_folder_is_named_where_a_file_or_a_run_is_meant(made: RunConfig, shell: Shell) -> None:
+    assert f"{made.folder}: is a folder, where a file is meant" in shell.error("predict", made.folder, made.folder)
+    shutil.copytree(made.folder, "mine/renamed")
+    assert "mine is a folder of runs; give one of them: renamed" in shell.error("predict", "mine")
 
 
 def test_misuse_is_named(made: RunConfig, shell: Shell) -> None:

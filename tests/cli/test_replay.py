@@ -170,7 +170,9 @@ def test_other_frozen_weights_are_refused(
 def test_wrong_places_are_named_with_the_nearest(full: Path, shell: Shell, tiny_masked_folder: Path) -> None:
     message = shell.error("replay", full / "trajektory.bin", "--out", "tuned")
     assert "trajektory.bin: there is no such file; did you mean 'trajectory.bin'" in message
-    assert "there is no such file" in shell.error("replay", full.parent, "--out", "tuned")
+    assert f"is a folder of runs; give one of them: {full.name}" in shell.error("replay", full.parent, "--out", "tuned")
+    message = shell.error("replay", full.parent / full.name[:4], "--out", "tuned")
+    assert f"there is no such folder; did you mean '{full.name}'" in message
     message = shell.error("replay", full, "--out", "tuned", "--model", tiny_masked_folder.parent / "robertta")
     assert "there is no such folder; did you mean 'roberta'" in message
     assert "config.json is no trajectory" in shell.error("replay", full / "config.json", "--out", "tuned")
@@ -236,6 +238,6 @@ def test_a_run_by_gradients_has_no_log(tiny_masked_folder: Path, tiny_original: 
     folder, record = make(
         Path("runs"), tiny_masked_folder, tiny_original, method={"kind": "adam", "steps": 1, "batch_size": 4}
     )
-    assert "trajectory.bin: there is no such file" in shell.error("replay", folder, "--out", "tuned")
+    assert "has no trajectory.bin: runs by adam write none" in shell.error("replay", folder, "--out", "tuned")
     assert read_record(folder) == record
     assert "rounding" not in record.facts

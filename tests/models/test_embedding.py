@@ -52,6 +52,15 @@ def test_longer_texts_are_cut_to_what_the_encoder_reads(tiny_masked_folder: Path
     np.testing.assert_array_equal(long, longer)
 
 
+def test_padding_without_an_embedding_is_replaced(tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    model = tiny.build_model("llama", "causal", vocab_size=len(tokenizer), pad_token_id=None)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    folder = tiny.save(model, tokenizer, tmp_path)
+    for text, row in zip(TEXTS[:2], Embedder(str(folder), device="cpu")(TEXTS[:2]), strict=True):
+        np.testing.assert_allclose(row, by_hand(folder, text), atol=2e-5)
+
+
 def test_known_texts_need_no_encoder(tiny_masked_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embed = Embedder(str(tiny_masked_folder), device="cpu")
     first = embed(TEXTS)

@@ -164,7 +164,7 @@ def test_a_damaged_tokenizer_is_refused(tiny_masked_folder: Path, tmp_path: Path
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"model\.device: there is no device 'gpu'; did you mean 'cpu'"):
+    with pytest.raises(ModelError, match=r"model\.device: there is no device 'gpu'; did you mean 'cuda'"):
         pick_device("gpu")
     assert pick_device("cpu").type == "cpu"
 

@@ -98,11 +98,19 @@ def test_demonstrations_most_like_the_query_are_found_with_an_encoder(
     [
         (
             {"method": IN_CONTEXT},
+            "method.kind='in-context' needs prompt.demonstrations, such as { kind = 'per-label' }",
+        ),
+        (
+            {"method": IN_CONTEXT, "task": "mezo/SST2", "model": {"kind": "causal", "name": "x"}},
             "method.kind='in-context' needs prompt.demonstrations, such as { kind = 'in-context' }",
         ),
         (
             {"method": {"kind": "zero-shot"}, "prompt": {"demonstrations": PER_LABEL}},
             "method.kind='zero-shot' shows no demonstrations; prompt.demonstrations is for 'in-context'",
+        ),
+        (
+            {"prompt": {"template": "*cls*_It_was*mask*.*sep+*"}},
+            "template 'given in the settings' (masked) shows no text, so every prompt is the same; write *sent_0*",
         ),
         (
             {"prompt": {"template": "lm-bff", "templates": ["lm-bff"]}},

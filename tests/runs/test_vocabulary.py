@@ -1,4 +1,4 @@
-"""Tokens that were added to a tokenizer, and that the model has no embedding for."""
+"""Tokens that were added to a tokenizer, and segments of a template, that the model has no embedding for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tiny
+from shoestring import load_run
 from shoestring.data.splits import draw
 from shoestring.errors import ModelError
 from shoestring.runs.config import RunConfig
@@ -75,3 +76,43 @@ def test_a_token_of_a_prompt_without_an_embedding_is_named(tiny_original: Path, 
     with pytest.raises(ModelError, match=r"has '\S+' as token 3\d\d, .* has 300 tokens, 0 to 299; it is in example tr"):
         run(config)
     assert not config.folder.exists()
+
+
+def test_a_token_of_a_new_text_without_an_embedding_is_named(tiny_original: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    model = tiny.build_model("roberta", "masked", vocab_size=len(tokenizer))
+    tokenizer.add_tokens(["[NEW]"])
+    place = tiny.save(model, tokenizer, tmp_path / "model")
+    config = tiny.config(place, tiny_original, tmp_path / "runs", method={"kind": "zero-shot"})
+    run(config)
+    again = load_run(config.folder)
+    assert again.predict(["a fine film"])[0].prediction in ("0", "1")
+    with pytest.raises(ModelError, match=r"has '\[NEW\]' as token \d+, .*; it is in example new:1; use the tokenizer"):
+        again.predict(["a fine film", "a [NEW] film"])
+
+
+def bert(folder: Path, data: Path, **sections: Any) -> RunConfig:
+    """Return the config of a zero-shot run of a BERT, which has two segments."""
+    place = tiny.save(tiny.build_model("bert", "masked"), tiny.wordpiece_tokenizer(), folder / "model")
+    return tiny.config(place, data, folder / "runs", **{"method": {"kind": "zero-shot"}, **sections})
+
+
+def test_more_segments_than_a_model_tells_apart_are_refused(tiny_original: Path, tmp_path: Path) -> None:
+    template = "*cls**sent_0*_It_was{}*sep*"
+    one, two, three = (template.format("*mask**sep+*_So" + "*sep+*_so" * more) for more in (0, 1, 2))
+    assert run(bert(tmp_path, tiny_original, prompt={"template": one})).status == "ok"
+    for wrong, needed in ((two, 3), (three, 4)):
+        config = bert(tmp_path, tiny_original, prompt={"template": wrong})
+        with pytest.raises(ModelError, match=rf"tells 2 segments apart, and example \S+ has {needed}: .* \*sep\* in"):
+            run(config)
+        assert not config.folder.exists()
+
+
+def test_demonstrations_with_more_segments_than_a_model_tells_apart_are_refused(
+    tiny_original: Path, tmp_path: Path
+) -> None:
+    shown: dict[str, Any] = {"demonstrations": {"kind": "per-label"}}
+    with pytest.raises(ModelError, match=r"has 3: each \*sep\+\* of a template, and of its demonstrations"):
+        run(bert(tmp_path, tiny_original, method={"kind": "in-context"}, prompt=shown))
+    same = shown | {"template": "*cls**sent_0*_It_was*mask*.*sep*"}
+    assert run(bert(tmp_path, tiny_original, method={"kind": "in-context"}, prompt=same)).status == "ok"

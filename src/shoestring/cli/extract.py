@@ -57,6 +57,10 @@ def _config(source: str | None, overrides: list[str] | None) -> tuple[RunConfig,
 
         return config_of(Path(source))
     path, keys = options.recipe_and_overrides(source, overrides)
+    if path is not None and not path.suffix and not path.exists():
+        from shoestring.runs.export import finished_run
+
+        finished_run(path)  # Says that there is no such run, and which there are.
     if path is None and not keys:
         raise typer.BadParameter("the folder of a run, or a recipe, is needed; see shoestring extract --help")
     from shoestring.runs.config import load_config

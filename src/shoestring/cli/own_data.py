@@ -76,6 +76,8 @@ class OwnData:
         self._refuse_lacking()
         if not self.given:
             return {}
+        if self.data and Path(self.data).is_dir():
+            raise typer.BadParameter(f"--data {self.data} is a folder; a task of your own is made of one file in it")
         if parts := [text for text in overrides if text.startswith("task.")]:
             raise typer.BadParameter(f"{parts[0]} cannot change a task of your own; use prompt.* or a task file")
         return {"task": self._task(), "data": {"source": self.data}}
@@ -130,7 +132,7 @@ class OwnData:
         from shoestring.errors import ConfigError
         from shoestring.tasks.inline import parse_label_words
 
-        words, problems = parse_label_words(self.label_words)
+        words, problems = parse_label_words(self.label_words, fewest=1)
         if problems:
             raise ConfigError("command line", problems)
         return words

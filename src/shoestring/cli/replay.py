@@ -31,8 +31,7 @@ def replay(
 
     with screen.waiting("loading torch and transformers"):
         from shoestring.runs.replay import replay_run
-        from shoestring.training.settings import TRAJECTORY
-    place = log / TRAJECTORY if log.is_dir() else log
+    place = _log_in(log)
     with screen.progress() as progress:
         done = replay_run(place, out, model=model, steps=steps, device=device, progress=progress)
     origin = done.origin
@@ -40,3 +39,17 @@ def replay(
     if done.kept is not None and done.kept != done.steps:
         note = f"note: the run itself kept the weights of step {done.kept}: --steps {done.kept}"
         screen.err().print(note, style="yellow")
+
+
+def _log_in(given: Path) -> Path:
+    """Return the log that is meant, by its own name or by that of a run's folder."""
+    from shoestring.errors import RunFolderError
+    from shoestring.runs.export import finished_run
+    from shoestring.training.settings import TRAJECTORY
+
+    if given.is_file() or given.suffix == Path(TRAJECTORY).suffix:
+        return given
+    if not (given / TRAJECTORY).is_file():
+        method = finished_run(given).config["method"]["kind"]
+        raise RunFolderError(f"{given} has no {TRAJECTORY}: runs by {method} write none, zeroth-order methods do")
+    return given / TRAJECTORY

@@ -17,7 +17,7 @@ DRAWN_MODES: tuple[DrawnMode, ...] = ("k-shot", "k-shot-10x", "k-shot-1k-test")
 class DataSettings(Settings):
     """The `[data]` section of a recipe."""
 
-    source: str | None = None
+    source: str | None = Field(default=None, min_length=1)
     """A folder of original files, a local mirror of the hub, or one csv, tsv, jsonl or json file; the hub unless
     given."""
     mode: Mode = "k-shot"

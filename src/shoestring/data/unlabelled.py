@@ -57,6 +57,8 @@ def read_unlabelled(task: Task, path: Path, columns: Sequence[str] = ()) -> Unla
             line.
     """
     kind = path.suffix.lower().removeprefix(".")
+    if path.is_dir():
+        raise DataError(str(path), "is a folder, where a file is meant")
     if kind not in FORMATS:
         raise DataError(str(path), f"is not of a known format{suggest(kind, FORMATS)}")
     return _unlabelled(task, str(path), read_text(path).removeprefix(BOM), kind, columns)

@@ -113,6 +113,8 @@ def _means(loaded: _Loaded, rows: Sequence[Sequence[int]]) -> Tensor:
     device: torch.device = loaded.model.device
     width = max([1, *map(len, rows)])
     pad = loaded.tokenizer.pad_token_id or 0
+    # It is masked out, so any would do that has an embedding, which an added "[PAD]" often lacks.
+    pad = pad if pad < getattr(loaded.model.get_input_embeddings(), "num_embeddings", pad + 1) else 0
     tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
     with torch.no_grad():

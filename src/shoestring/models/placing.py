@@ -34,7 +34,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         allowed = ("auto", "cpu", "cuda", "mps")
-        raise ModelError(f"model.device: there is no device {name!r}{suggest(name, allowed)}") from None
+        meant = name.casefold().replace("gpu", "cuda")  # By its letters it would be nearest to "cpu".
+        raise ModelError(f"model.device: there is no device {name!r}{suggest(meant, allowed)}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"model.device={name!r}: this machine has no CUDA device; use model.device=auto or cpu")
     if device.index:

@@ -98,10 +98,16 @@ def logits_of(model: PreTrainedModel, inputs: Batch) -> Tensor:
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
     """Return what the model's forward takes; segment ids only where the model has an embedding for them."""
-    segments = ["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else []
+    segments = ["token_type_ids"] if segment_count(model) else []
     if is_folded(batch):
         return folded_inputs(model, batch, causal=False) | {name: batch[name] for name in segments}
     return {name: batch[name] for name in ("input_ids", "attention_mask", *segments)}
+
+
+def segment_count(model: PreTrainedModel) -> int:
+    """Return how many segments a model tells apart: 0 where it reads no segment ids, or has but one embedding."""
+    count = getattr(model.config, "type_vocab_size", 0)
+    return count if count > 1 else 0
 
 
 def full_precision(tensor: Tensor) -> Tensor:

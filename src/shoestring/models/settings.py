@@ -33,7 +33,7 @@ class ModelSettings(Settings):
 
     kind: ModelKind
     """Family: `masked`, `causal`, `seq2seq`, or `head`."""
-    name: str
+    name: str = Field(min_length=1)
     """A folder in the transformers format, or a hub id such as `roberta-large`."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; a folder has none."""

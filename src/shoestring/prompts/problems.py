@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shoestring.errors import ShoestringError, suggest
+from shoestring.errors import ShoestringError, TemplateError, suggest
 from shoestring.prompts.choose import choose
 from shoestring.prompts.encoding import find_template
 from shoestring.prompts.finding import find_calibration, find_demonstrations
 from shoestring.prompts.label_words import label_words
+from shoestring.prompts.template import Sentence
 from shoestring.prompts.text_room import find_text_room
 from shoestring.prompts.text_template import TextTemplate
 from shoestring.tasks.spec import Template
@@ -94,6 +95,9 @@ def _piece_problems(task: Task, kind: Kind, settings: PromptSettings, chosen: Ch
 
     def calibrated() -> None:
         pieces, template = find_template(task, kind, settings)
+        if not any(isinstance(piece, Sentence) for piece in pieces):
+            where = f"task {task.name}, template {chosen.name!r} ({chosen.form})"
+            raise TemplateError(f"{where} shows no text, so every prompt is the same; write *sent_0* where it stands")
         if kind in ("masked", "causal"):
             find_calibration(task, kind, settings, template, pieces)
 

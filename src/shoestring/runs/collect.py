@@ -78,8 +78,7 @@ def _run_folders(path: Path) -> list[Path]:
     if not path.is_dir():
         if path.exists():
             raise RunFolderError(f"{path} is a file, where a folder of runs is meant")
-        near = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-        raise RunFolderError(f"{path}: there is no such folder{suggest(path.name, near)}")
+        raise _missing(path)
     if _is_run(path):
         return [path]
     inside = sorted(entry for entry in path.iterdir() if entry.is_dir() and _is_run(entry))
@@ -88,6 +87,14 @@ def _run_folders(path: Path) -> list[Path]:
             f"{path} holds no runs: neither it nor a folder directly in it has a {CONFIG} or {RESULT} of a run"
         )
     return inside
+
+
+def _missing(path: Path) -> RunFolderError:
+    """Say which folder on the way to a path is not there, and what is in its place."""
+    first = next(place for place in (*reversed(path.parents), path) if not place.is_dir())
+    near = [entry.name for entry in first.parent.iterdir() if entry.is_dir()]
+    where = "" if first == path else f", nor {first}"
+    return RunFolderError(f"{path}: there is no such folder{where}{suggest(first.name, near)}")
 
 
 def _is_run(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,7 @@ from shoestring.data.settings import DataSettings
 from shoestring.errors import ShoestringError
 from shoestring.methods.base import METHODS
 from shoestring.models.settings import MODEL_KINDS, GenerationSettings
+from shoestring.prompts.choose import choose
 from shoestring.prompts.problems import prompt_problems
 from shoestring.prompts.settings import PromptSettings
 from shoestring.runs.identity import identity_of
@@ -46,7 +48,7 @@ else:
 class OutputSettings(Settings):
     """Where results go. Nothing here changes a number, so nothing here is part of the run id."""
 
-    folder: str = "runs"
+    folder: str = Field(default="runs", min_length=1)
     """Folder of all runs; each run has its own folder in it, named by the run id."""
     keep_model: bool = False
     """Keep what was tuned, with the tokenizer, in the run folder's `model/`: transformers (or peft) loads it."""
@@ -186,10 +188,19 @@ class RunConfig(Settings):
         problems = prompt_problems(self.asked, self.model.kind, self.prompt)
         shows, kind = getattr(self.method, "shows", None), self.method.kind
         if shows is True and self.prompt.demonstrations is None:
-            problems.append(f"method.kind={kind!r} needs prompt.demonstrations, such as {{ kind = 'in-context' }}")
+            problems.append(
+                f"method.kind={kind!r} needs prompt.demonstrations, such as {{ kind = {self._showing()!r} }}"
+            )
         if shows is False and self.prompt.demonstrations is not None:
             problems.append(f"method.kind={kind!r} shows no demonstrations; prompt.demonstrations is for 'in-context'")
         return problems
+
+    def _showing(self) -> str:
+        """Return a kind of demonstrations that suits the task's template and the model."""
+        with suppress(ShoestringError):
+            if choose(self.asked, self.model.kind, self.prompt).form != "text":
+                return "per-label"
+        return "in-context"
 
     def _about_objective(self) -> list[str]:
         name = getattr(self.method, "objective", None)

@@ -196,8 +196,8 @@ def _no_record(run: Path) -> RunFolderError:
         return RunFolderError(
             f"{run} has not ended: it is still running, or was killed and goes on by the same command"
         )
-    ids = [record.run_id for record in found.records]
-    shown = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+    names = [folder.name for folder in found.folders]
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     return RunFolderError(f"{run} is a folder of runs; give one of them: {shown}")
 
 

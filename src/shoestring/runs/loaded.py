@@ -15,12 +15,14 @@ from shoestring.data.unlabelled import unlabelled_rows
 from shoestring.errors import RunFolderError
 from shoestring.memory import PeakMemory
 from shoestring.methods.base import Given
+from shoestring.models.loading import LoadedModel
 from shoestring.models.prompted import predictions
 from shoestring.models.sharing import Sharing
 from shoestring.progress import Progress, Silent
 from shoestring.runs.config import RunConfig
 from shoestring.runs.export import finished_run, kept_or_replayed
 from shoestring.runs.run import prepare
+from shoestring.runs.vocabulary import check_ids
 from shoestring.tuning.catalog.full import Full
 from shoestring.tuning.load import load_tuned
 
@@ -69,12 +71,14 @@ class LoadedRun:
         config: its config.
         subject: the model as the run selected it: `subject.model` is transformers', `subject.encoder` makes prompts.
         predictor: what gives prompts their scores: the subject itself, but for probes and kernels.
+        tokenizer: the tokenizer of its prompts.
     """
 
     record: Record
     config: RunConfig
     subject: PromptedModel
     predictor: Predictor
+    tokenizer: Any
 
     @property
     def task(self) -> Task:
@@ -89,6 +93,7 @@ class LoadedRun:
         Raises:
             DataError: if a row lacks a text, or it is empty.
             PromptTooLongError: if a prompt does not fit and may not be cut.
+            ModelError: if a text has a token that the model has no embedding for.
         """
         return list(self.answers(unlabelled_rows(self.task, rows).examples, batch_size=batch_size, progress=progress))
 
@@ -96,11 +101,13 @@ class LoadedRun:
         self, examples: Sequence[Example], *, batch_size: int | None = None, progress: Progress | None = None
     ) -> Iterator[Answer]:
         """Yield the answer to each example, in order, as they come; labels of examples are not looked at."""
+        loaded = LoadedModel(self.subject.model, self.tokenizer, self.config.model, self.record.model_fingerprint or "")
         size = batch_size or self.config.output.eval_batch_size
         with (progress or Silent()).bar(f"{self.task.name}: predict", len(examples)) as bar:
             for start in range(0, len(examples), _AT_ONCE):
                 some = examples[start : start + _AT_ONCE]
                 prompts = self.subject.encoder.encode_all(some)
+                check_ids(loaded, prompts)
                 if self.task.has_scores:
                     scores = self.predictor.predict(prompts, size)
                     yield from _chosen(self.task, some, prompts, scores)
@@ -157,13 +164,13 @@ def load_run(
         prepared = prepare(config, splits, progress)
         _refuse_other_model(run, config, record, prepared.inputs.model)
         predictor = _fitted(config, prepared.subject, prepared.prompts, progress)
-        return LoadedRun(record, config, prepared.subject, predictor)
+        return LoadedRun(record, config, prepared.subject, predictor, prepared.tokenizer)
     with kept_or_replayed(run, record, model=model, progress=progress) as folder:
         prepared = prepare(config.model_copy(update={"tuning": Full()}), splits, progress)
         _refuse_other_model(run, config, record, prepared.inputs.model)
         tuned = load_tuned(prepared.subject.model, folder)
     subject = replace(prepared.subject, model=tuned, sharing=Sharing())
-    return LoadedRun(record, config, subject, subject)
+    return LoadedRun(record, config, subject, subject, prepared.tokenizer)
 
 
 def task_of(run: Path, record: Record) -> Task:

@@ -1,4 +1,7 @@
-"""Whether a model has an embedding for the tokens that it is given: a tokenizer may have had some added to it."""
+"""Whether a model has an embedding for the tokens that it is given, and for their segments.
+
+A tokenizer may have had tokens added to it; a template may have more segments than a BERT tells apart.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from shoestring.errors import ModelError
+from shoestring.models.scoring import segment_count
 
 if TYPE_CHECKING:
     from shoestring.models.loading import LoadedModel
@@ -48,27 +52,50 @@ def forget_padding(loaded: LoadedModel) -> None:
 
 
 def check_ids(loaded: LoadedModel, prompts: Iterable[EncodedPrompt]) -> None:
-    """Check that the model has an embedding for every token of encoded prompts and of their answers.
+    """Check that the model has an embedding for every token and segment of encoded prompts, and of their answers.
 
     Raises:
-        ModelError: if it has none for one; names the example, the token and both sizes.
+        ModelError: if it has none for one; names the example, what it has too much, and both sizes.
     """
-    rows = _rows(loaded)
+    rows, segments = _rows(loaded), segment_count(loaded.model)
     # Prompts are many, and of nearly all tokenizers none can have such a token.
-    if rows is None or max(loaded.tokenizer.get_vocab().values(), default=0) < rows:
+    tokens = rows is not None and max(loaded.tokenizer.get_vocab().values(), default=0) >= rows
+    if not tokens and not segments:
         return
     for prompt in prompts:
-        largest = max(_largest(prompt), default=0)
-        if largest >= rows:
+        if tokens and rows is not None and (largest := max(_largest(prompt), default=0)) >= rows:
             raise ModelError(f"{_named(loaded, largest, rows)}; it is in example {prompt.uid}; {_REMEDY}")
+        if segments and (needed := max(_segments(prompt))) > segments:
+            raise ModelError(_too_many(loaded, prompt.uid, needed, segments))
 
 
 def _largest(prompt: EncodedPrompt) -> Iterator[int]:
     """Yield the largest ids of the parts of a prompt."""
-    yield max(prompt.ids, default=0)
-    yield from (max(option, default=0) for option in prompt.options)
+    for one in _inputs(prompt):
+        yield max(one.ids, default=0)
+        yield from (max(option, default=0) for option in one.options)
+
+
+def _segments(prompt: EncodedPrompt) -> Iterator[int]:
+    """Yield how many segments each input of a prompt needs."""
+    return (1 + max(one.segment_ids, default=0) for one in _inputs(prompt))
+
+
+def _inputs(prompt: EncodedPrompt) -> Iterator[EncodedPrompt]:
+    """Yield a prompt and everything else that is asked along with it."""
+    yield prompt
     for other in (*([prompt.taught] if prompt.taught is not None else []), *prompt.variants, *prompt.calibrations):
-        yield from _largest(other)
+        yield from _inputs(other)
+
+
+def _too_many(loaded: LoadedModel, uid: str, needed: int, segments: int) -> str:
+    what = f"model.name={loaded.settings.name!r} tells {segments} segments apart, and example {uid} has {needed}"
+    if loaded.settings.kind == "head":
+        return f"{what}, one for each of its texts; take a model that does not read segments, such as RoBERTa"
+    return (
+        f"{what}: each *sep+* of a template, and of its demonstrations, begins another; write *sep* in its place, or "
+        "take a model that does not read segments, such as RoBERTa"
+    )
 
 
 def _rows(loaded: LoadedModel) -> int | None:

@@ -175,13 +175,17 @@ def text_names(columns: Sequence[str], *, counted: bool = False) -> tuple[str, .
     return tuple(found)
 
 
-def parse_label_words(text: str) -> tuple[dict[str, str], list[Problem]]:
+def parse_label_words(text: str, *, fewest: int = 2) -> tuple[dict[str, str], list[Problem]]:
     """Return label name -> label word in order, and what is wrong with `text`.
 
     >>> parse_label_words("negative=terrible,positive=great")
     ({'negative': 'terrible', 'positive': 'great'}, [])
     >>> parse_label_words("terrible,great")
     ({'0': 'terrible', '1': 'great'}, [])
+
+    Args:
+        text: what was given.
+        fewest: how many labels there must be: of a task, two; of changes to one, any number.
     """
     parts = [part.strip() for part in text.split(",")]
     named = [("=" in part) for part in parts]
@@ -194,7 +198,7 @@ def parse_label_words(text: str) -> tuple[dict[str, str], list[Problem]]:
     problems = [Problem("label_words", f"a label or a word is empty in {text!r}")] if not _full(words) else []
     if len(words) < len(pairs):
         problems.append(Problem("label_words", f"a label stands twice in {text!r}"))
-    if len(pairs) < 2:
+    if len(pairs) < fewest:
         problems.append(Problem("label_words", f"{text!r} is one label; a task needs two or more"))
     return words, problems
 

@@ -51,12 +51,12 @@ def load_task(name_or_path: str) -> Task:
 
     Raises:
         UnknownNameError: if the catalogue has no such task; names the nearest.
-        ConfigError: if the file is missing or is not a task file; lists every problem.
+        ConfigError: if the file is missing, is a folder, or is not a task file; lists every problem.
     """
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
+    path, name = Path(name_or_path), catalog_name(name_or_path)
+    # A folder that is given for a file is said to be one: no name of the catalogue is like it.
+    if name_or_path.endswith(".toml") or (name is None and name_or_path and path.is_dir()):
         return build(Task, load_toml(path), str(path))
-    name = catalog_name(name_or_path)
     if name is None:
         # Each short name as the suite writes it that it means, and no other that differs in case alone.
         short = [full.rpartition("/")[2] for full in _by_short_name().values()]
