@@ -18,6 +18,7 @@ USAGE = {
     "option": (["run", "x.toml", "--sedes", "13"], "No such option: --sedes"),
     "nothing to run": (["run"], "a recipe is needed, or --data and what belongs to it"),
     "seeds": (["run", "x.toml", "--seeds", "13;21"], "--seeds: '13;21' is not of the form 13,21,42"),
+    "seeds in other digits": (["run", "x.toml", "--seeds", "²"], "--seeds: '²' is not of the form 13,21,42"),
     "seed twice": (["run", "x.toml", "--seeds", "13,13"], "--seeds: a seed stands twice in '13,13'"),
     "seed said twice": (["run", "x.toml", "seed=1", "--seeds", "13"], "--seeds and seed=... say the same thing"),
     "folder said twice": (

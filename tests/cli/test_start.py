@@ -43,6 +43,13 @@ def test_tables_import_neither_torch_nor_transformers_nor_pandas(environment: di
     assert imported(environment, "table", str(runs), allow=("pydantic", "numpy")) == set()
 
 
+def test_python_runs_the_package_too(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "shoestring", "--version"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert __version__ in done.stdout
+
+
 def test_help_imports_little_more_than_a_typer_program_does(environment: dict[str, str]) -> None:
     """So it takes as long as typer and rich need: counted, since seconds are those of the machine's other work."""
     shout = "print(*sys.modules, file=sys.stderr)"

@@ -136,7 +136,7 @@ def kernels(  # noqa: PLR0913 - typer reads the options from here
         shoestring bench kernels --model tiny-masked --examples 4,8 --tokens 12 --reference-blocks 0
     """
     lists = {"models": options.chosen(model, "--model"), "formulas": options.chosen(formula, "--formula")}
-    counts = [int(part) if part.isdigit() else 0 for part in options.chosen(examples, "--examples")]
+    counts = [int(part) if part.isdecimal() else 0 for part in options.chosen(examples, "--examples")]
     if 0 in counts:
         raise typer.BadParameter(f"--examples: {examples!r} is not of the form 16,32, of numbers from 1 on")
     check_place(out)

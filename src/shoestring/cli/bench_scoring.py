@@ -66,7 +66,7 @@ def scoring(  # noqa: PLR0913 - typer reads the options from here
 
         shoestring bench scoring --model tiny --shots 4 --examples 8 --rounds 1
     """
-    counts = [int(part) if part.isdigit() else 0 for part in options.chosen(train_candidates, "--train-candidates")]
+    counts = [int(part) if part.isdecimal() else 0 for part in options.chosen(train_candidates, "--train-candidates")]
     if min(counts) < 2:
         raise typer.BadParameter(
             f"--train-candidates: {train_candidates!r} is not of the form 2,3, of numbers from 2 on"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoestring.data.csv_fields import fields_of_any_length
-
 
 @dataclass(frozen=True)
 class FirstRow:
@@ -50,6 +48,8 @@ def first_row(path: Path, *, header: bool = True) -> FirstRow:
             if kind == ".jsonl":
                 return _record(json.loads(file.readline()))
             if kind == ".csv":
+                from shoestring.data.csv_fields import fields_of_any_length
+
                 reader = csv.reader(file)
                 with fields_of_any_length():
                     lines = [next(reader, []) for _ in range(2)]

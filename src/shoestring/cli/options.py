@@ -71,7 +71,7 @@ def integers(text: str, option: str) -> tuple[int, ...]:
         typer.BadParameter: if it is something else, or names one twice.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise typer.BadParameter(f"{option}: {text!r} is not of the form 13,21,42")
     numbers = tuple(map(int, parts))
     if len(set(numbers)) < len(numbers):

@@ -43,13 +43,13 @@ class Collected:
         return (f"{count} {has} not ended (still running, or killed): {shown}", *left_out)
 
 
-def read_records(paths: Iterable[Path]) -> Collected:
+def read_records(paths: Iterable[str | Path]) -> Collected:
     """Read the records of run folders, and of the run folders that lie directly in other folders.
 
     Raises:
         RunFolderError: if a path is not a folder or holds no run, or no record in any of them can be read.
     """
-    folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _run_folders(path)))
+    folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _run_folders(Path(path))))
     records: list[Record] = []
     places: list[Path] = []
     unfinished: list[Path] = []

@@ -228,7 +228,7 @@ class RunConfig(Settings):
 
 
 def load_config(
-    recipe: Path | None,
+    recipe: str | Path | None,
     overrides: Sequence[str] = (),
     table: Table | None = None,
     tell: Callable[[str], None] | None = None,
@@ -252,10 +252,11 @@ def load_config(
     Raises:
         ConfigError: listing every problem: file, key, what was given, what is allowed, nearest match.
     """
-    base: Table = load_toml(recipe) if recipe is not None else {}
-    base.pop(STUDY, None)
+    base: Table = {}
     if recipe is not None:
-        make_absolute(base, recipe.parent)
+        base = load_toml(Path(recipe))
+        base.pop(STUDY, None)
+        make_absolute(base, Path(recipe).parent)
     merged = apply_overrides(merged_tables(base, table or {}), overrides)
     if left_out := leave_out(RunConfig, base, merged, apply_overrides(table or {}, overrides)):
         for entry in left_out:

@@ -79,8 +79,8 @@ class Exported:
 
 
 def export_run(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     merge: bool = False,
     model: str | None = None,
@@ -107,6 +107,7 @@ def export_run(
         TrajectoryError: if the log is damaged, or of another base model.
         OutputError: if `out` holds something, or the disk refuses.
     """
+    run, out = Path(run), Path(out)
     record = finished_run(run)
     origin = _origin(run, record)
     kept = (run / MODEL).is_dir()

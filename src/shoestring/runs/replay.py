@@ -48,8 +48,8 @@ class Replayed:
 
 
 def replay_run(
-    log: Path,
-    out: Path,
+    log: str | Path,
+    out: str | Path,
     *,
     model: str | None = None,
     steps: int | None = None,
@@ -72,7 +72,7 @@ def replay_run(
         ModelError: if the base model cannot be loaded.
         OutputError: if `out` holds something, or the disk refuses.
     """
-    progress = progress or Silent()
+    log, out, progress = Path(log), Path(out), progress or Silent()
     trajectory = Trajectory.read(log)
     origin = _origin(trajectory)
     if getattr(origin.method, "begin", None) is not None:
