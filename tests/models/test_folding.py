@@ -534,6 +534,35 @@ def test_a_loss_that_is_not_finite_is_named_by_its_examples(
     assert error.value.examples
 
 
+@pytest.mark.parametrize("verdict", [True, False])
+@pytest.mark.parametrize("make", [MeZO, Adam])
+def test_a_training_that_goes_on_does_not_ask_the_model_again(
+    verdict: bool, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make(**SMALL | {"steps": 8, "select": "last"})
+    seen: list[bool] = []
+    real = PromptedModel.fold
+
+    def noted(subject: PromptedModel, batch: Batch, prompts: Any) -> Batch:
+        found = real(subject, batch, prompts)
+        seen.append(is_folded(found))
+        if len(seen) > 5:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(PromptedModel, "fold", noted)
+    subject = double("llama", "causal")
+    subject.sharing.recall(subject.model, {} if verdict else {FOLDED: False})
+    with pytest.raises(KeyboardInterrupt):
+        train(job(subject, tmp_path, method), log=lambda *_: None)
+    seen[:] = []
+    monkeypatch.setattr(PromptedModel, "_try_folding", lambda *_: pytest.fail("was asked again"))
+    fitted = train(job(double("llama", "causal"), tmp_path, method), log=lambda *_: None)
+    assert fitted.resumed_from == 4
+    assert verdict == any(seen)
+    assert len(seen) >= 4
+
+
 def test_rows_that_are_given_are_taken() -> None:
     found = folded(batch_of(), [[1, 0], [2], [6, 5, 4, 3]], pad_id=1)
     assert found["input_ids"].shape == (3, 32)

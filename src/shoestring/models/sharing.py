@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,11 @@ class Sharing:
             self._about, self.longest = weakref.ref(model), window_of(model)
             self._asked = self._told = self._told_of_window = False
             self.found.clear()
+
+    def recall(self, model: PreTrainedModel, found: Mapping[str, bool]) -> None:
+        """Take over what was found out about a model earlier, so that it is not asked again."""
+        self.meet(model)
+        self.found.update(found)
 
     def admits(self, model: PreTrainedModel, way: str) -> bool:
         """Return whether a way of sharing may be tried, or was and is exact."""

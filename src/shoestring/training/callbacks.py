@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from shoestring.memory import PeakMemory
-from shoestring.models.prompted import Passes
+from shoestring.models.prompted import PromptedModel
 from shoestring.progress import Bar
 from shoestring.training.checkpoints import Metered, read_meter, write_meter
 from shoestring.training.running_loss import RunningLoss
@@ -58,13 +58,15 @@ class Meter(TrainerCallback):
         loss: the losses since the last line of the log.
     """
 
-    def __init__(self, passes: Passes, memory: PeakMemory, checkpoint: Path | None) -> None:
-        self._passes, self._memory = passes, memory
+    def __init__(self, subject: PromptedModel, memory: PeakMemory, checkpoint: Path | None) -> None:
+        self._subject, self._memory = subject, memory
         self._lap = ExitStack()
         self._before, self.loss = 0.0, RunningLoss()
         if checkpoint is not None:
             saved = read_meter(checkpoint)
-            vars(passes).update(vars(saved.passes))
+            vars(subject.passes).update(vars(saved.passes))
+            # Asked again with other weights, a model on the verge might go on in another way, and end elsewhere.
+            subject.sharing.recall(subject.model, saved.ways)
             self._before, self.loss = saved.seconds, RunningLoss(*saved.unlogged)
         self._start = time.perf_counter()
 
@@ -74,8 +76,9 @@ class Meter(TrainerCallback):
         return self._before + time.perf_counter() - self._start
 
     def write(self, checkpoint: Path) -> None:
-        """Note passes, seconds and losses in a checkpoint."""
-        write_meter(checkpoint, Metered(self._passes, self.seconds, self.loss.unlogged))
+        """Note passes, seconds, losses and what is known of the model in a checkpoint."""
+        subject = self._subject
+        write_meter(checkpoint, Metered(subject.passes, self.seconds, self.loss.unlogged, subject.sharing.found))
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to watch memory: steps count, evaluations on dev and checkpoints do not."""

@@ -71,11 +71,13 @@ class Metered:
         passes: passes made.
         seconds: time spent.
         unlogged: the sum of the losses behind the last line of the log, and the step of that line.
+        ways: what was found out about the model's ways of computing several inputs at once (`Sharing.found`).
     """
 
     passes: Passes
     seconds: float
     unlogged: tuple[float, int]
+    ways: dict[str, bool]
 
 
 def read_meter(checkpoint: Path) -> Metered:
@@ -83,7 +85,7 @@ def read_meter(checkpoint: Path) -> Metered:
     saved = _json(checkpoint / METER)
     # Early versions noted no losses; the next line then is the mean since the checkpoint.
     total, step = saved.get("unlogged", (0.0, step_of(checkpoint)))
-    return Metered(Passes(**saved["passes"]), saved["seconds"], (total, step))
+    return Metered(Passes(**saved["passes"]), saved["seconds"], (total, step), saved.get("ways", {}))
 
 
 def write_meter(checkpoint: Path, metered: Metered) -> None:

@@ -35,7 +35,7 @@ def train(job: Job, *, log: Callable[[LogLine], None], progress: Progress | None
         _load(job, done)
         return done.fitted
     checkpoint = last_checkpoint(job.folder)
-    meter = Meter(job.subject.passes, job.memory, checkpoint)
+    meter = Meter(job.subject, job.memory, checkpoint)
     label = f"{job.subject.task.name}: {job.settings.model_dump()['kind']}"
     with (
         (progress or Silent()).bar(label, job.settings.steps) as bar,
