@@ -70,6 +70,12 @@ def test_a_family_the_model_does_not_belong_to_is_refused(tiny_causal_folder: Pa
         load_model(MaskedModel(name=str(tiny_causal_folder)), labels=2, seed=0)
 
 
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(ModelError, match=r"recipe\.toml' is a file, where a folder or a name of the hub is meant"):
+        load_model(MaskedModel(name=str(tmp_path / "recipe.toml")), labels=2, seed=0)
+
+
 def test_a_folder_that_is_not_there_is_named_with_the_nearest(tiny_masked_folder: Path) -> None:
     wrong = str(tiny_masked_folder.parent / "robberta")
     with pytest.raises(ModelError, match="there is no such folder; did you mean 'roberta'"):

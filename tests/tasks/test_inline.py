@@ -54,6 +54,7 @@ def test_after_a_line_break_the_answer_has_no_space() -> None:
 
 BAD = {
     "kind of file": ({"file": "reviews.cvs"}, "'reviews.cvs' is of an unknown kind; did you mean 'csv'"),
+    "colons": ({"label_words": "0:terrible, 1:great"}, "'0:terrible' is read as one word; write 0=terrible"),
     "half named": ({"label_words": "0=terrible,great"}, "'great' has no label; write label=word for every one"),
     "one label": ({"label_words": "terrible"}, "'terrible' is one label; a task needs two or more"),
     "empty word": ({"label_words": "0=terrible,1="}, "a label or a word is empty"),

@@ -237,6 +237,8 @@ def check_name(settings: ModelSettings, *, config: bool = True) -> None:
             inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"model.name={settings.name!r}: the folder has no config.json; it holds {inside}")
         return
+    if path.is_file():
+        raise ModelError(f"model.name={settings.name!r} is a file, where a folder or a name of the hub is meant")
     if path.is_absolute() or settings.name.startswith(("./", "../", "~")) or settings.name.count("/") > 1:
         raise ModelError(f"model.name={settings.name!r}: there is no such folder{suggest(path.name, _beside(path))}")
     if settings.revision is None and "/" in settings.name and (models := _beside(path, "config.json")):

@@ -193,6 +193,9 @@ def parse_label_words(text: str, *, fewest: int = 2) -> tuple[dict[str, str], li
         return {}, [
             Problem("label_words", f"{parts[named.index(False)]!r} has no label; write label=word for every one")
         ]
+    if not any(named) and all(label and word for label, _, word in (part.partition(":") for part in parts)):
+        label, _, word = parts[0].partition(":")
+        return {}, [Problem("label_words", f"{parts[0]!r} is read as one word; write {label.strip()}={word.strip()}")]
     pairs = [part.split("=", 1) if "=" in part else [str(place), part] for place, part in enumerate(parts)]
     words = {label.strip(): word.strip() for label, word in pairs}
     problems = [Problem("label_words", f"a label or a word is empty in {text!r}")] if not _full(words) else []
