@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import RobertaConfig, RobertaForCausalLM
 
 import tiny
 from shoestring.errors import NonFiniteLossError
@@ -24,6 +25,7 @@ from shoestring.models.folding import (
     OWNERS,
     PLACES,
     THERE,
+    Cost,
     examples_in,
     first_position,
     fold,
@@ -37,12 +39,13 @@ from shoestring.models.folding import (
 from shoestring.models.packing import in_line, pack
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.scoring import SCORERS
-from shoestring.models.sharing import FOLDED, Sharing
+from shoestring.models.sharing import FOLDED, IN_LINE, Sharing
 from shoestring.models.trees import sees
 from shoestring.prompts.encoding import EncodedPrompt
 from shoestring.training.fit import train
 from shoestring.training.objective import OBJECTIVES
 from shoestring.training.objectives.cross_entropy import CrossEntropy
+from shoestring.training.objectives.language_model import LanguageModel
 from shoestring.tuning.base import TUNINGS
 from shoestring.zeroth import MeZO as Optimizer
 from shoestring.zeroth.closures import PerExample
@@ -166,6 +169,50 @@ def test_answers_score_what_they_do_among_other_candidates(architecture: str, ki
         losses = refolded(objective.losses(subject, unfolded(found)), found)
         wanted = objective.loss(subject, collate(prompts, 1))
     torch.testing.assert_close(losses.mean(), wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_a_decoder_that_numbers_positions_behind_that_of_padding_is_given_them_in_every_layout() -> None:
+    """RoBERTa as a causal model: position 2 is the first."""
+    config = RobertaConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=80, pad_token_id=1, is_decoder=True,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    subject = replace(double("llama", "causal"), model=RobertaForCausalLM(config).double().eval())
+    for width in (1, 3):
+        batch, found = batch_of(width=width), asked(subject, width=width)
+        assert is_folded(found)
+        with torch.no_grad():
+            losses = refolded(entropy(subject, unfolded(found)), found)
+            torch.testing.assert_close(losses.mean(), entropy(subject, batch).mean(), rtol=1e-10, atol=1e-10)
+    assert subject.sharing.found == {FOLDED: True, IN_LINE: True}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "width", "folds"),
+    [((100, 200, 300, 512), 256, True), ((500, 900, 1500, 2048), 4096, True), ((500, 900, 1500, 2048), 128, False)],
+)
+def test_long_rows_are_made_where_attention_takes_little(lengths: tuple[int, ...], width: int, folds: bool) -> None:
+    batch = batch_of(lengths=lengths)
+    assert fold(batch, 1) is not None
+    found = fold(batch, 1, cost=Cost(width, causal=True))
+    assert (found is not None) == folds
+    assert Cost(width, causal=True).padded(4, 600) == 4 * (600 + 600**2 / (12 * width))
+    assert Cost(width).padded(4, 600) == Cost(width).folded(4, 600) == 4 * (600 + 600**2 / (6 * width))
+
+
+class Unlikely(LanguageModel):
+    """A user's objective, which looks at the wrong candidates as well."""
+
+    def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:
+        assert batch["option_ids"].shape[1] == 2
+        return super().losses(subject, batch) + subject.scores(batch).logsumexp(1)
+
+
+def test_an_objective_made_of_another_one_sees_all_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES._entries, "language-model", Unlikely())
+    method = Adam(**SMALL, objective="language-model")
+    train(job(double("llama", "causal"), tmp_path, method), log=lambda *_: None)
 
 
 def test_rows_in_line_see_themselves_alone() -> None:
@@ -426,7 +473,6 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "usual": {},
     "accumulated": {"batch_size": 4, "accumulate": 2},
     "few rows": {"max_rows": 3},
-    "accuracy": {"objective": "accuracy", "eps": 0.1},
     "replay": {"engine": "replay"},
     "answers": {"objective": "language-model"},
 }
@@ -480,7 +526,7 @@ def trained_both_ways(
         ends.append(tiny.weights(subject.model))
         passes.append(subject.passes)
         rows.append(sum(seen))
-    assert rows[0] < 0.85 * rows[1]
+    assert rows[0] < (0.95 if width > 1 else 0.85) * rows[1]  # Of longer rows attention takes more.
     assert passes[0] == passes[1]
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-8, atol=1e-10, msg=name)
@@ -492,10 +538,12 @@ class Custom(CrossEntropy):
 
 
 @pytest.mark.parametrize("make", [MeZO, Adam])
-@pytest.mark.parametrize("objective", ["whole-text", None])
+@pytest.mark.parametrize("objective", ["whole-text", "accuracy", None])
 def test_other_objectives_get_padded_batches(
     make: Any, objective: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if objective == "accuracy" and make is Adam:
+        pytest.skip("it has no gradient")
     subject, method = double("llama", "causal"), make(**SMALL, objective=objective)
     if objective is None:
         monkeypatch.setitem(OBJECTIVES._entries, "cross-entropy", Custom())
@@ -532,6 +580,25 @@ def test_a_loss_that_is_not_finite_is_named_by_its_examples(
         train(job(subject, tmp_path, make(**SMALL)), log=lambda *_: None)
     assert set(error.value.examples) <= {"train:3", "train:11"}
     assert error.value.examples
+
+
+@pytest.mark.parametrize("make", [MeZO, Adam])
+@pytest.mark.parametrize(("architecture", "kind"), [("llama", "causal"), ("roberta", "masked")])
+def test_what_is_no_number_is_not_blamed_on_what_shares_its_row(
+    make: Any, architecture: str, kind: str, tmp_path: Path
+) -> None:
+    subject = double(architecture, kind)
+    given = job(subject, tmp_path, make(**SMALL), kind)
+    # All but the third prompt are clean; it has a token whose embedding overflows.
+    prompts = [replace(one, ids=tuple(5 if token == 399 else token for token in one.ids)) for one in given.train]
+    prompts[3] = replace(prompts[3], ids=(*prompts[3].ids[:1], 399, *prompts[3].ids[2:]))
+    with torch.no_grad():
+        embeddings: Any = subject.model.get_input_embeddings()
+        embeddings.weight[399] = torch.inf
+    subject.sharing.recall(subject.model, {FOLDED: True})
+    with pytest.raises(NonFiniteLossError) as error:
+        train(replace(given, train=prompts), log=lambda *_: None)
+    assert error.value.examples == ("train:3",)
 
 
 @pytest.mark.parametrize("verdict", [True, False])

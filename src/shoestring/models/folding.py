@@ -8,7 +8,7 @@ with positions of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,39 @@ if TYPE_CHECKING:
 OWNERS, PLACES, THERE, COUNTS = "fold_owners", "fold_places", "fold_there", "fold_counts"
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _TREES = (IDS, POSITIONS, ENDS, READS)
-# Rows may be so much longer than the longest prompt; and a batch is folded if this share of it remains, at most.
+# Rows may be so much longer than the longest prompt; and a batch is folded if this share of its cost remains, at most.
 _LONGER, _WORTH = (1.0, 1.125, 1.25, 1.5), 0.85
 
 
-def fold(batch: Batch, pad_id: int, most: int | None = None, trees: Sequence[Row] = ()) -> Batch | None:
+@dataclass(frozen=True)
+class Cost:
+    """What rows take, in tokens of short ones: T + T^2 / (6 d) for T tokens.
+
+    Attention makes 4 T^2 d operations in a layer, all else 24 T d^2.
+
+    Attributes:
+        width: d, the hidden size; None leaves attention out.
+        causal: padded rows need no mask, and kernels for that leave out the half that nobody sees.
+    """
+
+    width: int | None = None
+    causal: bool = False
+
+    def padded(self, rows: int, length: int) -> float:
+        """Return what prompts take, a row for each."""
+        return rows * (length + self._attention(length) / (2 if self.causal else 1))
+
+    def folded(self, rows: int, length: int) -> float:
+        """Return what rows of several prompts take."""
+        return rows * (length + self._attention(length))
+
+    def _attention(self, length: int) -> float:
+        return 0.0 if self.width is None else length**2 / (6 * self.width)
+
+
+def fold(
+    batch: Batch, pad_id: int, most: int | None = None, trees: Sequence[Row] = (), cost: Cost | None = None
+) -> Batch | None:
     """Return a batch of N prompts in R rows of up to K of them; None if that would save little.
 
     Args:
@@ -39,6 +67,7 @@ def fold(batch: Batch, pad_id: int, most: int | None = None, trees: Sequence[Row
         pad_id: the token to pad with.
         most: tokens that a row may have (`longest_row`).
         trees: where candidates have several tokens, each prompt with its candidates (`pack`).
+        cost: what rows take, for which the layout is chosen.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` [R, T]; `fold_owners` [R, T], which of its row's prompts a token
@@ -53,8 +82,9 @@ def fold(batch: Batch, pad_id: int, most: int | None = None, trees: Sequence[Row
     longest = max(lengths)
     sizes = [int(longer * longest) for longer in _LONGER]
     ways = (_rows(lengths, size if most is None else max(longest, min(size, most))) for size in sizes)
-    rows = min(ways, key=lambda rows: _size(rows, lengths))
-    worth = _size(rows, lengths) <= _WORTH * len(lengths) * longest
+    cost = cost or Cost()
+    rows = min(ways, key=lambda rows: cost.folded(len(rows), _longest(rows, lengths)))
+    worth = cost.folded(len(rows), _longest(rows, lengths)) <= _WORTH * cost.padded(len(lengths), longest)
     return folded(batch, rows, pad_id, trees) if worth else None
 
 
@@ -96,7 +126,7 @@ def folded(batch: Batch, rows: Sequence[Sequence[int]], pad_id: int, trees: Sequ
 def _tokens(batch: Batch, slots: Tensor, rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
     """Return the tokens of rows of prompts, whose they are and where they stand, and the places to read them at."""
     lengths, most = _lengths(batch), slots.shape[1]
-    size = max(sum(lengths[index] for index in row) for row in rows)
+    size = _longest(rows, lengths)
     starts = [list(accumulate((lengths[index] for index in row[:-1]), initial=0)) for row in rows]
     owners = [[slot for slot, index in enumerate(row, 1) for _ in range(lengths[index])] for row in rows]
     places = [[place for index in row for place in range(lengths[index])] for row in rows]
@@ -195,6 +225,12 @@ def folded_inputs(model: PreTrainedModel, batch: Batch, *, causal: bool) -> Batc
     }
 
 
+def width_of(config: PretrainedConfig) -> int | None:
+    """Return a model's hidden size, where its config says it."""
+    width = getattr(config.get_text_config(), "hidden_size", None)
+    return width if isinstance(width, int) and width > 0 else None
+
+
 def first_position(model: nn.Module) -> int:
     """Return the position of an input's first token: behind that of padding, in RoBERTa and its kin."""
     tables: Any = (getattr(module, "position_embeddings", None) for module in model.modules())
@@ -216,6 +252,6 @@ def _rows(lengths: Sequence[int], most: int) -> list[list[int]]:
     return rows
 
 
-def _size(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    """Return the tokens of a folded batch, padding included."""
-    return len(rows) * max(sum(lengths[index] for index in row) for row in rows)
+def _longest(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    """Return how many tokens the longest row has."""
+    return max(sum(lengths[index] for index in row) for row in rows)

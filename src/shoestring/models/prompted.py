@@ -15,6 +15,7 @@ from shoestring.errors import ModelError
 from shoestring.models.batch import Batch, collate
 from shoestring.models.budget import Budget
 from shoestring.models.folding import (
+    Cost,
     examples_in,
     fold,
     foldable,
@@ -25,12 +26,13 @@ from shoestring.models.folding import (
     pads_inside,
     trees_of,
     unfolded,
+    width_of,
 )
 from shoestring.models.generation import Generator, OnText
 from shoestring.models.padding import beside, likeliest
 from shoestring.models.prediction import Collecting, OnScores, scored
 from shoestring.models.scoring import Reader, Scorer
-from shoestring.models.sharing import BESIDE, CACHED, FOLDED, PADDED, ROWS, Sharing, longest_of
+from shoestring.models.sharing import BESIDE, CACHED, FOLDED, IN_LINE, PADDED, ROWS, Sharing, longest_of
 from shoestring.products import quick_products
 from shoestring.progress import Bar
 from shoestring.prompts.encoding import EncodedPrompt, Encoder
@@ -102,14 +104,17 @@ class PromptedModel:
         if causal is None or not foldable(batch) or pads_inside(self.model, batch) or (is_long(batch) and not causal):
             return batch
         prompts = [prompt.taught or prompt for prompt in prompts]
-        if not self.sharing.folds(self.model, longest_of(prompts), causal=causal):
+        way = IN_LINE if is_long(batch) else FOLDED
+        if not self.sharing.folds(self.model, way, longest_of(prompts), causal=causal):
             return batch
-        if (found := fold(batch, self.pad_id, longest_row(self.model.config), trees_of(batch, prompts))) is None:
+        cost = Cost(width_of(self.model.config), causal=causal)
+        found = fold(batch, self.pad_id, longest_row(self.model.config), trees_of(batch, prompts), cost)
+        if found is None:
             return batch
-        if not self.sharing.settled(FOLDED):
+        if not self.sharing.settled(way):
             with forward_only(self.model):
-                self._try_folding(prompts)
-        return found if self.sharing.found.get(FOLDED, False) else batch
+                self._try_folding(way, prompts)
+        return found if self.sharing.found.get(way, False) else batch
 
     def may_share(self, way: str) -> bool:
         """Return whether a way of sharing may be tried, or is known to be exact."""
@@ -222,7 +227,7 @@ class PromptedModel:
             plain = self.scorer.scores(self.model, alone)
             return self.sharing.compare(self.model, ROWS, lambda: self.scorer.scores(self.model, together), plain)
 
-    def _try_folding(self, prompts: Sequence[EncodedPrompt]) -> None:
+    def _try_folding(self, way: str, prompts: Sequence[EncodedPrompt]) -> None:
         """Find out whether two short prompts score in one row what they do alone, whatever stands beside them."""
         # Candidates of several tokens are the harder part, where there are any.
         pair = sorted(prompts, key=lambda prompt: (max(map(len, prompt.options)) == 1, len(prompt.ids)))[:2]
@@ -233,12 +238,12 @@ class PromptedModel:
             return self.scorer.scores(self.model, self._on_device(row))
 
         plain = self.scorer.scores(self.model, self._on_device(collate(pair, self.pad_id)))
-        if self.sharing.compare(self.model, FOLDED, lambda: in_one_row(pair), plain):
+        if self.sharing.compare(self.model, way, lambda: in_one_row(pair), plain):
             scores = in_one_row(pair)
             for place, prompt in enumerate(pair):
                 moved = [*pair]
                 moved[place] = other_of(prompt)
-                if self.sharing.leaks(self.model, FOLDED, scores[1 - place], in_one_row(moved)[1 - place]):
+                if self.sharing.leaks(self.model, way, scores[1 - place], in_one_row(moved)[1 - place]):
                     return
 
     def _together(self, prompts: Sequence[EncodedPrompt], batch_size: int) -> tuple[int, bool]:

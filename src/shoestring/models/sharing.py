@@ -33,11 +33,12 @@ _LEAK = 1e-6
 _BOTH_SIDES = ("attention_window", "local_attention")
 _WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "keep_window_size", *_BOTH_SIDES)
 ROWS, CACHED = "several continuations in one row", "rows behind keys and values that were kept"
-FOLDED = "several prompts in one row"
+FOLDED, IN_LINE = "several prompts in one row", "several prompts with their answers in one row"
 PADDED, BESIDE = "an answer to a prompt with padding in front", "an answer beside another"
 # What is done for a model that computes a way otherwise than one input alone.
 _INSTEAD = {
     FOLDED: "batches are padded to their longest prompt",
+    IN_LINE: "batches are padded to their longest prompt",
     PADDED: "only prompts of equal length are answered together",
     BESIDE: "prompts are answered one at a time",
 }
@@ -84,12 +85,15 @@ class Sharing:
                 self._refuse(model, ROWS, reason)
         return self.found.get(ROWS, True) and self.found.get(way, True)
 
-    def folds(self, model: PreTrainedModel, longest: int, *, causal: bool) -> bool:
-        """Return whether prompts of up to `longest` tokens may be put into one row, or were and it is exact."""
+    def folds(self, model: PreTrainedModel, way: str, longest: int, *, causal: bool) -> bool:
+        """Return whether prompts of up to `longest` tokens may be put into one row, or were and it is exact.
+
+        `way` is FOLDED, or where answers of several tokens stand in the row too, IN_LINE.
+        """
         self.meet(model)
-        if FOLDED not in self.found and (reason := refusal(model)) is not None:
-            self._refuse(model, FOLDED, reason)
-        if not self.found.get(FOLDED, True):
+        if way not in self.found and (reason := refusal(model)) is not None:
+            self._refuse(model, way, reason)
+        if not self.found.get(way, True):
             return False
         window = self.longest if causal else side_of(model)
         if window is None or longest <= window + (not causal):
@@ -150,7 +154,7 @@ class Sharing:
     def _refuse(self, model: PreTrainedModel, way: str, reason: str) -> None:
         self.found[way] = False
         # Padding is what everybody expects, and nothing that a user could do without.
-        level = logging.INFO if way == FOLDED else logging.WARNING
+        level = logging.INFO if way in (FOLDED, IN_LINE) else logging.WARNING
         _LOG.log(
             level,
             "%s does not compute %s as it does one alone (%s): %s, which costs time alone",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from shoestring.models.batch import Batch
+from shoestring.models.folding import first_position
 from shoestring.models.packing import ENDS, IDS, POSITIONS, READS
 from shoestring.models.scoring import logits_at
 
@@ -42,7 +43,7 @@ def log_probs(model: PreTrainedModel, trees: Batch, sources: Tensor, targets: Te
     mask = torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
     inputs: dict[str, Any] = {
         "input_ids": trees[IDS],
-        "position_ids": trees[POSITIONS],
+        "position_ids": trees[POSITIONS] + first_position(model),
         "attention_mask": mask[:, None],
     }
     if cache is not None:

@@ -36,7 +36,7 @@ class Objective(ABC):
     kinds: ClassVar[frozenset[Kind]]
 
     def narrow(self, prompts: Sequence[EncodedPrompt]) -> Sequence[EncodedPrompt]:
-        """Return prompts without what the losses do not read."""
+        """Return prompts without what the losses do not read; not inherited, as `folds`."""
         return prompts
 
     def prepare(self, batch: Batch, prompts: Sequence[EncodedPrompt]) -> Batch:

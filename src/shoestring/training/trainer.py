@@ -19,7 +19,7 @@ from shoestring.files import saving
 from shoestring.memory import PeakMemory
 from shoestring.models.batch import Batch
 from shoestring.models.evaluation import answers_of, evaluate
-from shoestring.models.folding import examples_in, row_losses
+from shoestring.models.folding import examples_in, is_folded, row_losses
 from shoestring.models.prompted import Passes, PromptedModel
 from shoestring.models.tail import Tail, tail_of, tails_read
 from shoestring.prompts.encoding import EncodedPrompt
@@ -93,13 +93,21 @@ class PromptTrainer(Trainer):
         Their indices are in it, so that errors can name them.
         """
         subject = self.job.subject
-        prompts = self.objective.narrow(self._asking.prompts(indices, self.state.global_step))
-        batch = {**self.objective.prepare(subject.collate(prompts), prompts), _EXAMPLE: torch.tensor(indices)}
-        # An objective that is made of another one may well look at more than that one does.
-        if not vars(type(self.objective)).get("folds", False):
+        batch, prompts = self._padded(self._asking.prompts(indices, self.state.global_step))
+        batch[_EXAMPLE] = torch.tensor(indices)
+        if not self._own("folds"):
             return batch
         with in_own_precision(subject.model):
             return subject.fold(batch, prompts)
+
+    def _padded(self, prompts: Sequence[EncodedPrompt]) -> tuple[Batch, Sequence[EncodedPrompt]]:
+        """Return the batch of prompts, and what of them is in it."""
+        prompts = self.objective.narrow(prompts) if self._own("narrow") else prompts
+        return {**self.objective.prepare(self.job.subject.collate(prompts), prompts)}, prompts
+
+    def _own(self, name: str) -> Any:
+        """Return what the objective's own class says: one made of another may well look at more than that one does."""
+        return vars(type(self.objective)).get(name)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer from our settings."""
@@ -139,6 +147,19 @@ class PromptTrainer(Trainer):
             raise NonFiniteLossError(self.state.global_step + 1, total, list(examples), self._remedies())
         return losses
 
+    def _blaming(self, error: NonFiniteLossError, batches: Sequence[Batch]) -> NonFiniteLossError:
+        """Return an error that names those examples alone whose own loss is not finite, if there are any.
+
+        In a row what is not a number makes all of it so: nothing times NaN is NaN.
+        """
+        if not any(map(is_folded, batches)):
+            return error
+        named = [prompt for prompt in self.job.train if prompt.uid in error.examples]
+        with torch.no_grad():
+            losses = self.objective.losses(self.job.subject, self._prepare_inputs(self._padded(named)[0]))
+        broken = [prompt.uid for prompt, loss in zip(named, losses.tolist(), strict=True) if not math.isfinite(loss)]
+        return NonFiniteLossError(error.step, error.loss, broken or error.examples, self._remedies())
+
     def _remedies(self) -> list[str]:
         """Return what may help where the loss is not finite, of what this training has."""
         eps = " (or method.eps)" if "eps" in type(self.job.settings).model_fields else ""
@@ -149,7 +170,10 @@ class PromptTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Make one forward and one backward pass, and count the latter."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        except NonFiniteLossError as error:
+            raise self._blaming(error, [inputs]) from None
         self.job.subject.passes.backward += 1
         self.job.subject.passes.backward_examples += examples_in(inputs)
         self.meter.loss.add(loss)
@@ -259,7 +283,11 @@ class ZerothTrainer(PromptTrainer):
         passes, rows = self.job.subject.passes, sum(map(examples_in, micro))
         forward, examples = passes.forward, passes.forward_examples
         with self._reading(micro[0]):
-            before, loss = self.zeroth.last_loss, self.zeroth.estimate(self._closure(micro))
+            before = self.zeroth.last_loss
+            try:
+                loss = self.zeroth.estimate(self._closure(micro))
+            except NonFiniteLossError as error:
+                raise self._blaming(error, micro) from None
         # One pass over a batch repeated for P points costs what P passes cost, and is counted so; that an engine tries
         # both ways in the first step is not counted.
         passes.forward = forward + len(micro) * self.zeroth.last_passes

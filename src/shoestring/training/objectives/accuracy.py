@@ -15,14 +15,14 @@ from shoestring.training.objective import OBJECTIVES, Objective
 class Accuracy(Objective):
     """L = -(share of the batch whose highest-scoring candidate is a right one).
 
-    Piecewise constant in the weights, so only zeroth-order methods can use it; larger batches make it finer.
+    Piecewise constant in the weights, so only zeroth-order methods can use it; larger batches make it finer. Prompts do
+    not share rows, whose means would round otherwise where hits are in other rows: equal accuracies are equal numbers.
 
     Source: Malladi et al. 2023 (MeZO), section 3.3.
     """
 
     differentiable = False
     needs_vocabulary = False
-    folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice"})
 
     def losses(self, subject: PromptedModel, batch: Batch) -> Tensor:

@@ -25,10 +25,6 @@ class PerToken(Objective):
     differentiable = True
     needs_vocabulary = True
 
-    def narrow(self, prompts: Sequence[EncodedPrompt]) -> Sequence[EncodedPrompt]:
-        """Return the prompts with their right answers as only candidates."""
-        return [_answered(prompt.taught or prompt) for prompt in prompts]
-
     @abstractmethod
     def log_probs(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return the sums of log p over the tokens of each example that count [N]."""
@@ -57,6 +53,10 @@ class LanguageModel(PerToken):
 
     folds = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "multiple-choice", "generation"})
+
+    def narrow(self, prompts: Sequence[EncodedPrompt]) -> Sequence[EncodedPrompt]:
+        """Return the prompts with their right answers as only candidates."""
+        return [_answered(prompt.taught or prompt) for prompt in prompts]
 
     def log_probs(self, subject: PromptedModel, batch: Batch) -> Tensor:
         """Return log p of the right answers [N]."""
