@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from shoestring.models.folding import first_position
 from shoestring.models.scoring import logits_at
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Prefix:
         last = torch.zeros(1, 1, dtype=torch.long, device=device)
         for start in range(0, len(tokens), at_once):
             ids = torch.tensor([tokens[start : start + at_once]], device=device)
-            begin = self.length + start
+            begin = first_position(model) + self.length + start
             positions = torch.arange(begin, begin + ids.shape[1], device=device)[None]
             # Logits are of no interest here: those of one token are the fewest there can be.
             logits_at(model, {"input_ids": ids, "position_ids": positions, "past_key_values": cache}, last)
